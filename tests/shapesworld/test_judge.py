@@ -1,0 +1,133 @@
+"""The judge is right on true clips, at every size, and wrong about nothing that was changed."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from videolm.shapesworld import (
+    Judgement,
+    Object,
+    Scene,
+    caption,
+    draw_scene,
+    image_caption,
+    judge,
+    render,
+    render_image,
+    score,
+)
+from videolm.shapesworld.world import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES
+
+TRUE = Scene("gray", (Object("orange", "star", "small", "moves left", 0.7, 0.5),))
+EMPTY = np.full((17, 64, 64, 3), 12, np.uint8)
+NOTHING = {"background": 0, "colour": 0, "shape": 0, "size": 0, "motion": 0, "all_right": 0, "found": 0}
+ALL = dict.fromkeys(NOTHING, 1)
+
+
+def changed(**words: Any) -> Scene:
+    return Scene(TRUE.background, (replace(TRUE.objects[0], **words),))
+
+
+@pytest.mark.parametrize(
+    ("size", "frames", "count", "least"),
+    [((64, 64), 17, 200, 1.0), ((32, 32), 17, 200, 0.99), ((40, 96), 9, 60, 1.0), ((64, 64), 33, 40, 1.0)],
+)
+def test_true_clips(size: tuple[int, int], frames: int, count: int, least: float) -> None:
+    scenes = [draw_scene(0, index, split="all") for index in range(count)]
+    shares = score([judge(render(scene, frames, size)) for scene in scenes], scenes)
+    assert min(shares.values()) >= least, shares
+
+
+@pytest.mark.parametrize(("side", "least"), [(64, 1.0), (32, 0.98)])
+def test_true_pictures(side: int, least: float) -> None:
+    scenes = [draw_scene(1, index, split="all") for index in range(200)]
+    shares = score(
+        [judge(render_image(scene, (side, side))) for scene in scenes],
+        [image_caption(scene) for scene in scenes],
+    )
+    assert "motion" not in shares
+    assert min(shares.values()) >= least, shares
+
+
+def test_noise_is_forgiven() -> None:
+    rng = np.random.default_rng(0)
+    scenes = [draw_scene(2, index) for index in range(60)]
+    clips = [np.clip(render(scene) + rng.normal(0, 8, (17, 64, 64, 3)), 0, 255) for scene in scenes]
+    shares = score([judge(clip.astype(np.uint8)) for clip in clips], scenes)
+    assert shares["all_right"] >= 0.95, shares
+
+
+@pytest.mark.parametrize(
+    ("attribute", "values"), [("colour", COLOURS), ("shape", SHAPES), ("size", SIZES), ("motion", MOTIONS)]
+)
+def test_what_was_changed_is_wrong_and_no_more(attribute: str, values: Any) -> None:
+    for value in values:
+        if value == getattr(TRUE.attributes[0], attribute):
+            continue
+        shares = score([judge(render(changed(**{attribute: value})))], [TRUE])
+        assert shares == ALL | {attribute: 0, "all_right": 0}, value
+
+
+def test_wrong_background() -> None:
+    for background in set(BACKGROUNDS) - {TRUE.background}:
+        shares = score([judge(render(replace(TRUE, background=background)))], [caption(TRUE)])
+        assert shares == ALL | {"background": 0, "all_right": 0}
+
+
+def test_no_object_scores_zero() -> None:
+    empty = Scene("black", TRUE.objects)
+    speck = EMPTY.copy()
+    speck[:, :4, :5] = COLOURS["orange"]  # 20 of 4,096 pixels: 0.49%
+    for clip in (EMPTY, speck):
+        judgement = judge(clip)
+        assert not judgement.found
+        assert judgement == Judgement("black", None, None, None, None)
+        assert score([judgement], [empty]) == NOTHING
+    speck[:, 4, 0] = COLOURS["orange"]
+    assert judge(speck).found
+
+
+def test_object_that_comes_and_goes() -> None:
+    clip = render(TRUE)
+    late, gone = clip.copy(), clip.copy()
+    late[0] = BACKGROUNDS["gray"]
+    gone[9] = BACKGROUNDS["gray"]
+    assert score([judge(late)], [TRUE]) == ALL | {"size": 0, "motion": 0, "all_right": 0}
+    assert score([judge(gone)], [TRUE]) == ALL | {"motion": 0, "all_right": 0}
+
+
+def test_score_of_several() -> None:
+    grows, stays = changed(motion="grows"), changed(motion="stays still")
+    right, wrong = judge(render(grows)), judge(render(changed(motion="stays still", colour="red")))
+    truths = [grows, grows, grows, stays]
+    plain = score([right, right, right, wrong], truths)
+    assert (plain["colour"], plain["motion"], plain["all_right"]) == (0.75, 1, 0.75)
+    assert score([right, right, right, wrong], truths, over_motions=True)["all_right"] == pytest.approx(0.5)
+
+
+def test_truth_in_any_dress() -> None:
+    judgement = judge(render(TRUE))
+    for truth in (TRUE, TRUE.attributes[0], caption(TRUE), image_caption(TRUE)):
+        assert set(score([judgement], [truth]).values()) == {1}
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [EMPTY.astype(np.float32), EMPTY[..., :1], EMPTY[None], EMPTY[:0], EMPTY[0, 0]],
+    ids=["float", "grey", "batch", "no frames", "row"],
+)
+def test_frames_of_another_form(frames: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="wanted uint8"):
+        judge(frames)
+
+
+def test_scores_that_cannot_be() -> None:
+    judgement = judge(EMPTY)
+    with pytest.raises(ValueError, match="1 judgements of 2 truths"):
+        score([judgement], [TRUE, TRUE])
+    with pytest.raises(ValueError, match="0 judgements"):
+        score([], [])
+    with pytest.raises(ValueError, match="has 2 objects"):
+        score([judgement], [draw_scene(0, 0, two_objects=1)])

@@ -1,0 +1,1 @@
+"""Layers that tokenizers are built from."""

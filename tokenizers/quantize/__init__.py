@@ -1,0 +1,1 @@
+"""Quantisers: continuous latents to integer codes and back."""

@@ -1,0 +1,1 @@
+"""Video tokenizers: clips to codes and back. `VIDEO_TOKENIZERS` names those that exist."""

@@ -1,0 +1,162 @@
+"""Strict configuration: frozen pydantic models <-> YAML, with dotted overrides.
+
+Every component's config class stands beside the component; this file only knows how to read one. An unknown key
+is an error that names the nearest known one, so a typo never trains for hours with a default.
+
+>>> class Optimizer(Config):
+...     lr: float = 1e-3
+>>> class Run(Config):
+...     optimizer: Optimizer = Optimizer()
+>>> parse(Run, {}, {"optimizer.lr": "3e-4"}).optimizer.lr
+0.0003
+>>> parse(Run, {}, {"optimiser.lr": 1})
+Traceback (most recent call last):
+    ...
+videolm.errors.UserError: unknown key 'optimiser'; did you mean 'optimizer'?
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from videolm.errors import UserError
+
+
+class Config(BaseModel):
+    """Base of every config: immutable, and closed to keys it does not declare."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+ConfigT = TypeVar("ConfigT")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: the nearest known name, or all of them.
+
+    >>> nearest("text_to_vido", ["text_to_video", "image_to_video"])
+    "did you mean 'text_to_video'?"
+    >>> nearest("zzz", ["b", "a"])
+    'known: a, b'
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known) or 'none'}"
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file as a mapping. Raises `UserError` for a missing, broken or non-mapping file."""
+    try:
+        data = _load(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the config {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise UserError(f"{path} must hold 'key: value' pairs, not a {type(data).__name__}")
+    return data
+
+
+def dump_yaml(config: Config) -> str:
+    """What `--print_config` shows; reading it back gives an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=110)
+
+
+def parse(
+    kind: type[ConfigT], data: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, source: str = ""
+) -> ConfigT:
+    """Validate `data`, with `overrides` of dotted keys laid over it, as a `kind`.
+
+    Args:
+        kind: a `Config` class (or a union of them told apart by a field).
+        data: nested mappings, as `read_yaml` returns.
+        overrides: `{"lm.num_layers": "4"}`; strings are read as YAML, so numbers, lists and null work.
+        source: named in front of an error (a file name).
+
+    Raises:
+        UserError: an unknown key (with the nearest known one), or a value of the wrong type or range.
+    """
+    merged = _copy(data)
+    for dotted, value in (overrides or {}).items():
+        _set(merged, dotted.split("."), _load(value) if isinstance(value, str) else value, dotted)
+    try:
+        return TypeAdapter(kind).validate_python(merged)
+    except ValidationError as error:
+        raise UserError((f"{source}: " if source else "") + _explain(kind, error)) from error
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid upon `base`, mapping by mapping; neither is changed."""
+    out = _copy(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), dict)
+        out[key] = merge(out[key], value) if both else _copy(value)
+    return out
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads `3e-4` as a string; people mean a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def _load(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _set(tree: dict[str, Any], path: list[str], value: Any, dotted: str) -> None:
+    for key in path[:-1]:
+        if tree.get(key) is None:
+            tree[key] = {}
+        tree = tree[key]
+        if not isinstance(tree, dict):
+            raise UserError(f"--{dotted}: '{key}' is a value, not a group of settings")
+    tree[path[-1]] = value
+
+
+def _explain(kind: Any, error: ValidationError) -> str:
+    """The first problem of a pydantic error, in one line."""
+    problem = error.errors()[0]
+    path = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        known = _fields(kind, path[:-1])
+        return f"unknown key '{'.'.join(path)}'; {nearest(path[-1], known)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    got = "" if problem["type"] in ("missing", "value_error") else f" (got {problem['input']!r})"
+    where = ".".join(path)
+    return " ".join(f"{where + ': ' if where else ''}{message}{got}".split())
+
+
+def _fields(kind: Any, path: list[str]) -> set[str]:
+    """The keys known at `path` below `kind`, unions and lists looked through."""
+    kinds = _models(kind)
+    for part in path:
+        inside = [m.model_fields[part].annotation for m in kinds if part in m.model_fields]
+        kinds = [model for annotation in inside for model in _models(annotation)] or kinds
+    return {name for model in kinds for name in model.model_fields}
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models(inner)]

@@ -1,0 +1,73 @@
+"""Logits to choices: pure functions over (b, size) float32 logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from videolm.config import Config
+
+
+class Sampling(Config):
+    """How ids are drawn. Top-k and top-p act on each factor of a factorised head, on the joint of a flat one."""
+
+    guidance_scale: Annotated[float, Field(ge=0)] = 1.0
+    """1: the prompt as trained; above: away from what the model would make without it."""
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """0: always the likeliest id."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Draw from the k likeliest only; 0: from all."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Draw from the fewest likeliest that hold this much probability."""
+
+
+def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance (arXiv 2207.12598): unconditional + scale * (conditional - unconditional).
+
+    >>> guide(torch.tensor([2.0]), torch.tensor([1.0]), 3.0)
+    tensor([4.])
+    """
+    return unconditional + scale * (conditional - unconditional)
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """Logits with all but the `k` largest set to -inf; 0 keeps all.
+
+    >>> keep_top_k(torch.tensor([[1.0, 3.0, 2.0]]), 2)
+    tensor([[-inf, 3., 2.]])
+    """
+    if not 0 < k < logits.shape[-1]:
+        return logits
+    least = logits.topk(k, dim=-1).values[..., -1:]
+    return logits.masked_fill(logits < least, -torch.inf)
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """Logits with only the fewest likeliest kept whose probability reaches `p`; the likeliest always stays.
+
+    >>> keep_top_p(torch.tensor([[0.5, 0.3, 0.2]]).log(), 0.7).isinf()
+    tensor([[False, False,  True]])
+    """
+    if p >= 1:
+        return logits
+    ordered, index = logits.sort(dim=-1, descending=True)
+    probability = ordered.softmax(-1)
+    surplus = probability.cumsum(-1) - probability >= p
+    return logits.masked_fill(surplus.scatter(-1, index, surplus), -torch.inf)
+
+
+def draw(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> Tensor:
+    """One choice a row: (b, size) logits to (b,) indices, row i drawn with `generators[i]`.
+
+    Each row has its own stream of random numbers, so a clip does not depend on the batch it was made in.
+    """
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    logits = keep_top_p(keep_top_k(logits / sampling.temperature, sampling.top_k), sampling.top_p)
+    size, device = logits.shape[-1:], logits.device
+    noise = torch.stack([torch.rand(size, generator=g, device=g.device) for g in generators]).to(device)
+    return (logits - (-noise.clamp_min(1e-20).log()).clamp_min(1e-20).log()).argmax(-1)  # Gumbel-max

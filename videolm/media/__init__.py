@@ -1,0 +1,25 @@
+"""Video and image files in and out: all file-format code is here.
+
+read_video ──► Video (uint8 frames, rate) ──► to_tensor ──► models ──► from_tensor ──► write_video
+"""
+
+from videolm.media.clip import Image, Video
+from videolm.media.fit import Fit
+from videolm.media.read import probe, read_image, read_video, video_windows
+from videolm.media.sheet import contact_sheet
+from videolm.media.source import MediaInfo
+from videolm.media.write import write_image, write_video
+
+__all__ = [
+    "Fit",
+    "Image",
+    "MediaInfo",
+    "Video",
+    "contact_sheet",
+    "probe",
+    "read_image",
+    "read_video",
+    "video_windows",
+    "write_image",
+    "write_video",
+]

@@ -1,0 +1,235 @@
+"""Films: video files, decoded by PyAV (FFmpeg).
+
+Only the formats listed here are tried, and a file can name no other file or address: playlists, which can,
+are not among them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.stream import Disposition
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from videolm.errors import UserError
+from videolm.media.clip import Pixels
+from videolm.media.fit import MAX_PIXELS
+from videolm.media.source import WANTED, MediaInfo, Shown, damaged, too_large
+
+FILM_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mxf,h264,hevc,ivf,yuv4mpegpipe"
+)
+
+# Colours come back within one level of 8 bits; swscale's default rounding and chroma lose two or three.
+EXACT = (
+    Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP | Interpolation.FULL_CHR_H_INT
+)
+
+CUT_SHORT = 0.5
+"""Seconds by which a film may end before the time its header declares; more is a file cut short."""
+
+
+class Film:
+    """A video file, decoded by PyAV."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._converter = VideoReformatter()
+        self._open()
+
+    def __enter__(self) -> Film:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+    def _open(self) -> None:
+        # The decoder's own limit is looser than ours, which counts no alignment: it guards the memory only.
+        decoding = {"max_pixels": str(2 * MAX_PIXELS)}
+        try:
+            # "file:" so that no name is taken for an address.
+            self._container = av.open(
+                f"file:{self.path}",
+                options={"format_whitelist": FILM_FORMATS, **decoding},
+                metadata_errors="replace",
+            )
+        except av.FFmpegError as error:
+            detail = f"in no format known here, or cut short ({error.strerror})"
+            raise UserError(f"{self.path} is {detail}: {WANTED}") from error
+        try:
+            self._stream = self._film_stream()
+        except UserError:
+            self._container.close()
+            raise
+        self._stream.codec_context.options = decoding
+
+    def _film_stream(self) -> VideoStream:
+        # The cover picture of a song is a video stream by name only.
+        streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not streams:
+            kinds = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
+            raise UserError(f"{self.path} holds {kinds} but no moving pictures: {WANTED}")
+        if streams[0].codec_context is None:
+            raise UserError(f"{self.path} is in a codec not known here: convert it, for instance to H.264")
+        self._check_size(streams[0].width, streams[0].height)
+        return streams[0]
+
+    @property
+    def info(self) -> MediaInfo:
+        """Takes the first frame off the stream, so `frames` cannot follow."""
+        with _film_errors(self.path):
+            frame = next(self._container.decode(self._stream), None)
+        if frame is None:
+            raise damaged(self.path, "not one frame could be read")
+        height, width = _upright(np.empty((frame.height, frame.width), bool), frame).shape
+        duration = self.duration
+        frames = self._stream.frames or (None if duration is None else round(duration * self.rate))
+        return MediaInfo(
+            "video",
+            max(1, round(width * self._aspect(frame))),
+            height,
+            fps=self.rate,
+            duration=duration,
+            frames=frames,
+            rotation=90 * _quarter_turns(frame),
+        )
+
+    @property
+    def rate(self) -> float:
+        """Mean frames per second."""
+        return float(self._stream.average_rate or self._stream.guessed_rate or 25)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds, as the file declares; None where it does not say."""
+        end = self._declared_end(self._origin or 0.0)
+        if end is None and self._container.duration:  # that of the longest stream, which may be the sound
+            return self._container.duration / av.time_base
+        return end
+
+    def frames(self, start: float = 0.0) -> Iterator[Shown]:
+        """Frames in order, beginning with the one shown at `start` seconds or an earlier one.
+
+        Raises:
+            UserError: a frame is damaged, or the file ends before its declared end.
+        """
+        if start > 0:
+            frames = self._decode(seek=start)
+            first = next(frames, None)
+            if first is not None and first.time <= start:
+                yield first
+                yield from frames
+                return
+            # Some formats cannot seek, or land too late: start over and count through.
+            self._container.close()
+            self._open()
+        yield from self._decode()
+
+    def _decode(self, seek: float | None = None) -> Iterator[Shown]:
+        tick, origin = self._stream.time_base or Fraction(1, av.time_base), self._origin
+        end = 0.0
+        with _film_errors(self.path):
+            if seek is not None:
+                if origin is None:
+                    return
+                try:
+                    # A second early, as indexes go by decoding time, which runs ahead of what is shown.
+                    self._container.seek(int((origin + max(0.0, seek - 1)) / tick), stream=self._stream)
+                except av.FFmpegError:
+                    return
+            for frame in self._container.decode(self._stream):
+                if frame.is_corrupt:
+                    raise damaged(self.path, f"the frame at {end:.2f} s could not be decoded")
+                self._check_size(frame.width * self._aspect(frame), frame.height)
+                if origin is None:
+                    origin = float(frame.pts * tick) if frame.pts is not None else 0.0
+                time = end if frame.pts is None else float(frame.pts * tick) - origin
+                shown = Shown(
+                    time,
+                    duration=float(frame.duration * tick) if frame.duration else 1 / self.rate,
+                    pixels=partial(self._pixels, frame),
+                    pixel_aspect=self._aspect(frame),
+                )
+                yield shown
+                end = shown.end
+        declared = self._declared_end(origin or 0.0)
+        if declared is not None and declared - end > CUT_SHORT:
+            raise damaged(self.path, f"it ends at {end:.2f} s of {declared:.2f} s")
+
+    @property
+    def _origin(self) -> float | None:
+        """The timestamp, in seconds, of the start of the film; None where the file does not say."""
+        if self._stream.start_time is None or self._stream.time_base is None:
+            return None
+        return float(self._stream.start_time * self._stream.time_base)
+
+    def _declared_end(self, origin: float) -> float | None:
+        if self._stream.duration and self._stream.time_base:
+            return float(self._stream.duration * self._stream.time_base)
+        # Matroska: hours:minutes:seconds by the file's clock, which may not start at 0.
+        clock = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", self._stream.metadata.get("DURATION", ""))
+        if clock is None:
+            return None
+        hours, minutes, seconds = map(float, clock.groups())
+        return hours * 3600 + minutes * 60 + seconds - origin
+
+    def _aspect(self, frame: av.VideoFrame) -> float:
+        aspect = float(self._stream.sample_aspect_ratio or 1)
+        return 1 / aspect if _quarter_turns(frame) % 2 else aspect
+
+    def _check_size(self, width: float, height: float) -> None:
+        if width * height > MAX_PIXELS:
+            raise too_large(self.path, width, height)
+
+    def _pixels(self, frame: av.VideoFrame) -> Pixels:
+        colorspace = None
+        if frame.colorspace == 2 and not frame.format.is_rgb:  # not said: what players assume
+            colorspace = Colorspace.ITU709 if frame.width >= 1280 or frame.height > 576 else Colorspace.ITU601
+        with _film_errors(self.path):
+            rgb = self._converter.reformat(
+                frame,
+                format="rgb24",
+                src_colorspace=colorspace,
+                dst_color_range=ColorRange.JPEG,
+                interpolation=EXACT,
+                threads=1,  # readers run side by side in the workers of a data loader
+            )
+        return np.ascontiguousarray(_upright(rgb.to_ndarray(), frame))
+
+
+@contextmanager
+def _film_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise damaged(path, error.strerror or str(error)) from error
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    """Counter-clockwise."""
+    return round(frame.rotation / 90) % 4
+
+
+def _upright(pixels: NDArray[Any], frame: av.VideoFrame) -> NDArray[Any]:
+    """Turn and mirror (H, W, ...) by the display matrix, which takes (x, y) to (a x + c y, b x + d y)."""
+    try:
+        side_data: Any = frame.side_data  # PyAV's types know of motion vectors only
+        matrix = bytes(side_data["DISPLAYMATRIX"])
+    except KeyError:
+        return pixels
+    except ValueError:  # PyAV has no name for some other data of this frame; then mirroring is not known
+        return np.rot90(pixels, _quarter_turns(frame))
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
+    if abs(b) > abs(a):  # x and y change places
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

@@ -1,0 +1,128 @@
+"""The prefix language model as a `transformers` model: saved, loaded and adapted as users know it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from videolm.model.attention import Cache
+from videolm.model.config import PrefixLMConfig
+from videolm.model.embedding import TokenEmbedding, place_text
+from videolm.model.head import FactorizedHead, FlatHead, Kind
+from videolm.model.transformer import Transformer
+
+Segment = tuple[str, int, int]
+"""(kind, start, stop) of a run of output positions."""
+
+
+class PrefixLMOutput(ModelOutput):
+    """What a training pass returns.
+
+    Attributes:
+        loss: mean negative log-likelihood in nats over all output positions.
+        by_kind: mean negative log-likelihood of each kind of position.
+        hidden: (b, n, d).
+    """
+
+    loss: Tensor | None = None
+    by_kind: dict[str, Tensor] | None = None
+    hidden: Tensor | None = None
+
+
+class PrefixLM(PreTrainedModel):
+    """Decoder-only transformer: bidirectional prefix, causal output, loss on outputs alone."""
+
+    config_class = PrefixLMConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    _no_split_modules = ["Block"]
+    _supports_sdpa = True
+
+    def __init__(self, config: PrefixLMConfig):
+        super().__init__(config)
+        lm = config.lm
+        audio = config.audio_levels * config.audio_size
+        self.embedding = TokenEmbedding(lm.hidden_size, config.special_size, config.visual_size, audio)
+        self.text_proj = nn.Linear(config.text_size, lm.hidden_size, bias=False)
+        self.transformer = Transformer(lm)
+        start = config.special_size + config.visual_size
+        kinds = [Kind("special", 0, config.special_size), Kind("visual", config.special_size, config.visual_size)]
+        kinds += [
+            Kind(f"audio{q}", start + q * config.audio_size, config.audio_size) for q in range(config.audio_levels)
+        ]
+        self.head = (FactorizedHead if lm.head == "factorized" else FlatHead)(lm, kinds)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Normal(0, 0.02); what writes into the residual stream is scaled down by depth; norms are one."""
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        elif isinstance(module, nn.RMSNorm):
+            nn.init.ones_(module.weight)
+        if isinstance(module, Transformer):
+            for block in module.layers:
+                for out in (block.attention.o_proj, block.mlp.down_proj):
+                    nn.init.normal_(out.weight, std=0.02 / (2 * len(module.layers)) ** 0.5)
+
+    def hidden(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        prefix: int,
+        text: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        text_start: int = 0,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Hidden states (b, n, d) of ids (b, n).
+
+        Args:
+            positions: (n, 3) coordinates of the rows (`Layout.positions`).
+            prefix: leading positions that see one another.
+            text: (b, m, text_size) embeddings for the positions from `text_start` on.
+            text_mask: (b, m) bool, true where there is a token; elsewhere the `<empty>` embedding stays.
+            cache: append to it, after the positions it holds.
+        """
+        x = self.embedding(input_ids)
+        if text is not None and text_mask is not None:
+            x = place_text(x, self.text_proj(text.to(x.dtype)), text_mask, text_start)
+        if self.config.lm.positions == "1d":
+            start = cache.length if cache is not None else 0
+            positions = torch.arange(start, start + x.shape[1], device=x.device)[:, None]
+        return self.transformer(x, positions, prefix, cache)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        prefix: int,
+        segments: Sequence[Segment],
+        text: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        text_start: int = 0,
+        **kwargs: Any,
+    ) -> PrefixLMOutput:
+        """One training pass over rows of one layout; see `hidden`. `segments` are the output positions by kind."""
+        hidden = self.hidden(input_ids, positions, prefix, text, text_mask, text_start)
+        total, count, by_kind = hidden.new_zeros((), dtype=torch.float32), 0, {}
+        for kind in dict.fromkeys(kind for kind, _, _ in segments):
+            places = torch.cat([torch.arange(a, b, device=hidden.device) for k, a, b in segments if k == kind])
+            losses = self.head.loss(hidden[:, places - 1].flatten(0, 1), input_ids[:, places].flatten(), kind)
+            total, count = total + losses.sum(), count + losses.numel()
+            by_kind[kind] = losses.detach().mean()
+        return PrefixLMOutput(loss=total / count, by_kind=by_kind, hidden=hidden)
+
+    def new_cache(self, batch: int, length: int) -> Cache:
+        """An empty cache for rows of up to `length` positions."""
+        lm = self.config.lm
+        like = self.transformer.norm.weight
+        return Cache(lm.num_layers, batch, lm.num_heads, length, lm.head_dim, like)
+
+
+AutoConfig.register(PrefixLMConfig.model_type, PrefixLMConfig)
+AutoModel.register(PrefixLMConfig, PrefixLM)

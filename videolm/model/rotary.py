@@ -1,0 +1,29 @@
+"""Rotary position embeddings over one or several axes (arXiv 2104.09864).
+
+With axes (time, height, width) the frequencies are dealt out in turn, so each axis gets a full range of them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rotary_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (n, head_dim / 2), float32, of positions (n, axes).
+
+    Frequency i turns with axis i mod axes. Worked example: 6 frequencies and 3 axes deal frequencies 0 and 3 to time,
+    1 and 4 to height, 2 and 5 to width.
+    """
+    pairs, axes = head_dim // 2, positions.shape[-1]
+    step = torch.arange(pairs, device=positions.device)
+    frequencies = theta ** -((step // axes) * axes / pairs)
+    angles = positions.float()[:, step % axes] * frequencies
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the halves of each head: x (b, heads, n, head_dim) with a table (n, head_dim / 2)."""
+    one, two = x.chunk(2, dim=-1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.cat([one * cos - two * sin, two * cos + one * sin], dim=-1)

@@ -1,0 +1,168 @@
+"""What a clip shows, by measurement: no network, only pixels, so that a generated clip is right or wrong.
+
+The background is what borders the frame, the object all that differs from it. Its area and centroid in each
+frame give its path, and the six outlines of that area at that place its shape.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videolm.shapesworld.captions import parse_caption
+from videolm.shapesworld.outlines import OPAQUE, OUTLINES, Floats, Window, coverage
+from videolm.shapesworld.world import (
+    BACKGROUNDS,
+    COLOURS,
+    MOTIONS,
+    RGB,
+    SIZES,
+    Attributes,
+    Scene,
+    displacement,
+    scale,
+)
+
+DISTANCE = 60  # in RGB, beyond which a pixel is not background
+LEAST = 0.005  # of the frame: an object that covers less is none
+ATTRIBUTES = tuple(field.name for field in fields(Attributes))
+
+
+@dataclass(frozen=True)
+class Judgement(Attributes):
+    """What a clip shows; None for what cannot be told."""
+
+    @property
+    def found(self) -> bool:
+        """Whether there is an object at all; a clip without one is wrong in everything."""
+        return self.colour is not None
+
+
+def judge(frames: NDArray[np.uint8]) -> Judgement:
+    """Measure the attributes of the one object of a clip, or of a picture, which has no motion.
+
+    An object that is missing from some frames has no motion, and from the first no size.
+
+    Args:
+        frames: (f, H, W, 3) or (H, W, 3), RGB, uint8; the frames are taken to run from t = 0 to 1.
+
+    Raises:
+        ValueError: for another shape or type.
+    """
+    if frames.dtype != np.uint8 or frames.ndim not in (3, 4) or frames.shape[-1] != 3 or 0 in frames.shape:
+        raise ValueError(f"frames are {frames.dtype} {frames.shape}; wanted uint8 (f, H, W, 3) or (H, W, 3)")
+    clip = frames[None] if frames.ndim == 3 else frames
+    edges = [clip[:, 0], clip[:, -1], clip[:, 1:-1, 0], clip[:, 1:-1, -1]]
+    background = _nearest(BACKGROUNDS, np.concatenate(edges, axis=1))
+    differences = clip - np.array(BACKGROUNDS[background], np.float32)
+    mask = np.einsum("fhwc,fhwc->fhw", differences, differences) > DISTANCE**2
+    area = mask.mean((1, 2))  # (f,)
+    if area.mean() < LEAST:
+        return Judgement(background, None, None, None, None)
+    colour = _nearest(COLOURS, clip[mask])
+    seen = area > 0
+    centre, radius = _centroids(mask[seen]), np.sqrt(area[seen] / np.pi)
+    shape = _shape(mask[seen], centre, radius)
+    if len(clip) == 1:
+        return Judgement(background, colour, shape, _size(radius[0]))
+    motion = _motion(np.linspace(0, 1, len(clip))[seen], centre, radius)
+    return Judgement(
+        background,
+        colour,
+        shape,
+        _size(radius[0] / scale(motion, 0).item()) if area[0] >= LEAST else None,
+        motion if area.min() >= LEAST else None,
+    )
+
+
+def _nearest(palette: Mapping[str, RGB], pixels: NDArray[np.uint8]) -> str:
+    """The colour nearest to the median, channel by channel, of ``pixels`` (..., 3)."""
+    median = np.median(pixels.reshape(-1, 3), axis=0)
+    return min(palette, key=lambda name: float(np.linalg.norm(median - palette[name])))
+
+
+def _centroids(mask: NDArray[np.bool_]) -> Floats:
+    """The mean place (f, 2), in the unit square, of the true pixels of each (f, H, W)."""
+    _, height, width = mask.shape
+    weights = mask / mask.sum((1, 2), keepdims=True)
+    x = weights.sum(1) @ ((np.arange(width) + 0.5) / width)
+    y = weights.sum(2) @ ((np.arange(height) + 0.5) / height)
+    return np.stack([x, y], axis=-1)
+
+
+def _shape(mask: NDArray[np.bool_], centre: Floats, radius: Floats) -> str:
+    """The outline which, given the areas and centroids of (f, H, W), has most in common with it."""
+    size = mask.shape[1:]
+    overlap = {}
+    for shape, outline in OUTLINES.items():
+        window = Window.around(centre, outline.reach * radius.max(), size)
+        template = coverage(shape, centre, radius, window, size) > OPAQUE // 2  # (f, h, w)
+        shared = np.count_nonzero(template & np.stack(window.views(mask)))
+        overlap[shape] = shared / (np.count_nonzero(template) + np.count_nonzero(mask) - shared)
+    return max(overlap, key=overlap.__getitem__)
+
+
+def _motion(t: Floats, centre: Floats, radius: Floats) -> str:
+    """The motion whose path, best placed, leaves the least squares in x, y and log radius over t (f,)."""
+
+    def error(motion: str) -> float:
+        rest = np.column_stack([centre - displacement(motion, t), np.log(radius / scale(motion, t))])
+        return float(((rest - rest.mean(0)) ** 2).sum())  # (f, 3): what a start cannot explain
+
+    return min(MOTIONS, key=error)
+
+
+def _size(radius: float) -> str:
+    """The size whose nominal radius is nearest in ratio."""
+    return min(SIZES, key=lambda name: abs(np.log(radius / SIZES[name])))
+
+
+def score(
+    judgements: Sequence[Judgement], truths: Sequence[Scene | Attributes | str], *, over_motions: bool = False
+) -> dict[str, float]:
+    """The share of clips that are right, by attribute.
+
+    Args:
+        judgements: what the clips show.
+        truths: what each should: a scene, attributes, or a canonical caption. Only what they state is scored,
+            so the truth of a picture is its caption, which has no motion.
+        over_motions: average within each true motion, then over the motions. The score on held-out
+            combinations is reported so, since some motions have more of them than others.
+
+    Returns:
+        A share in [0, 1] for each attribute stated; "all_right" for all of them at once, and "found".
+
+    Raises:
+        ValueError: for no clips, lists of two lengths, or a truth that is not of one object.
+    """
+    if not judgements or len(judgements) != len(truths):
+        raise ValueError(f"{len(judgements)} judgements of {len(truths)} truths; wanted as many, and some")
+    wanted = [_single(truth) for truth in truths]
+    motions = Counter(truth.motion for truth in wanted)
+    weights = np.array([1 / motions[truth.motion] if over_motions else 1 for truth in wanted])
+    stated = np.array([[getattr(truth, name) is not None for name in ATTRIBUTES] for truth in wanted])
+    right = np.array(
+        [
+            [seen.found and getattr(seen, name) == getattr(truth, name) for name in ATTRIBUTES]
+            for seen, truth in zip(judgements, wanted, strict=True)
+        ]
+    )  # (n, a), as is stated
+    shares = {
+        name: np.average(right[:, column], weights=weights * stated[:, column])
+        for column, name in enumerate(ATTRIBUTES)
+        if stated[:, column].any()
+    }
+    shares["all_right"] = np.average((right | ~stated).all(1), weights=weights)
+    shares["found"] = np.average([seen.found for seen in judgements], weights=weights)
+    return {name: float(share) for name, share in shares.items()}
+
+
+def _single(truth: Scene | Attributes | str) -> Attributes:
+    if isinstance(truth, Attributes):
+        return truth
+    objects = truth.attributes if isinstance(truth, Scene) else parse_caption(truth)
+    if len(objects) != 1:
+        raise ValueError(f"{truth!r} has {len(objects)} objects; the judge reads clips of one")
+    return objects[0]
