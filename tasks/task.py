@@ -85,6 +85,16 @@ class Task(Config):
         return next((part for part in self.inputs if isinstance(part, Text)), None)
 
     @property
+    def image_input(self) -> bool:
+        """Whether a single frame goes in."""
+        return set(self.prefixes) == {1}
+
+    @property
+    def video_input(self) -> bool:
+        """Whether several frames go in."""
+        return max(self.prefixes) > 1
+
+    @property
     def streams(self) -> tuple[str, ...]:
         """Token streams that examples of this task are built from."""
         parts = (*self.inputs, *self.outputs)

@@ -32,6 +32,12 @@ class Component(nn.Module):
         super().__init__()
         self.config = config
 
+    @classmethod
+    def without_weights(cls, config: Config) -> Self:
+        """A module on the meta device: shapes and arithmetic, no memory."""
+        with torch.device("meta"):
+            return cls(config)
+
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write config and weights into `folder` (made if missing), floats as `dtype` when given."""
         folder = Path(folder)

@@ -88,7 +88,7 @@ def test_decoding_stops_at_the_last_frame_wanted(clips, monkeypatch):
     frames = Film.frames
     monkeypatch.setattr(Film, "frames", lambda *args: (decoded.append(f) or f for f in frames(*args)))
     read_video(clips / "bikes.mp4", fps=8, size=(32, 32), max_frames=4)
-    assert len(decoded) == 12  # frame 3 is shown until 0.4 s begins: one frame of looking ahead
+    assert len(decoded) == 11  # the last, at 0.4 s, tells that the one before it is still shown at 3 / 8 s
 
 
 # ---- geometry
@@ -296,6 +296,14 @@ def test_a_garbled_frame_is_an_error(clips, tmp_path):
     assert len(read_video(path, size=(32, 32), max_frames=10)) == 10
 
 
+@pytest.mark.parametrize("times", [[0, 0.1, 700], [0, 700, 700.1]])
+def test_a_wrong_time_does_not_repeat_a_frame_without_end(film, greys, times):
+    path = film(greys(3), "film.mkv", rate=10, times=times)
+    for read in (read_video, lambda path: list(video_windows(path, frames=4))):
+        with pytest.raises(UserError, match="at 700.* s is wrong"):
+            read(path)
+
+
 def test_files_that_are_not_films(tmp_path, film, greys):
     text, empty, folder = tmp_path / "text.mp4", tmp_path / "empty.mp4", tmp_path / "folder.mp4"
     text.write_text("this is no film\n" * 100)
@@ -306,15 +314,17 @@ def test_files_that_are_not_films(tmp_path, film, greys):
     headless.write_bytes(whole[: len(whole) // 2])
     sound = tmp_path / "sound.m4a"
     with av.open(str(sound), "w") as container:
-        stream = container.add_stream("aac", rate=16000)
-        container.mux([*stream.encode(av.AudioFrame(format="fltp", layout="mono", samples=1024)), *stream.encode()])
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 16000
+        container.mux([*stream.encode(silence), *stream.encode()])
     wrong = {
         tmp_path / "absent.mp4": "does not exist",
         folder: "is a folder",
         empty: "is empty",
         text: "no format known",
         headless: "cut short",
-        sound: "audio but no moving pictures",
+        sound: "no moving pictures, only audio",
     }
     for read in (read_video, probe):
         for path, said in wrong.items():

@@ -30,14 +30,16 @@ class CausalConv3d(nn.Module):
         super().__init__()
         conv = nn.Conv3d(channels, out_channels, kernel)  # initialises as torch does
         assert conv.bias is not None
-        self.weight, self.bias = conv.weight, conv.bias
+        self.weight = nn.Parameter(conv.weight.detach().flatten(1))  # (c', c*kt*kh*kw): a matrix, for Muon
+        self.bias = conv.bias
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
         kt, kh, kw = self.kernel
         if kt > 1:
             x = F.pad(x, (0, 0, 0, 0, kt - 1, 0))
-        return F.conv3d(x, self.weight.to(x.dtype), self.bias.to(x.dtype), self.stride, (0, kh // 2, kw // 2))
+        weight = self.weight.unflatten(1, (x.shape[1], *self.kernel))
+        return F.conv3d(x, weight.to(x.dtype), self.bias.to(x.dtype), self.stride, (0, kh // 2, kw // 2))
 
 
 class FrameNorm(nn.Module):

@@ -114,7 +114,7 @@ class Encoder(nn.Module):
                 stride = config.strides[level]
                 self.downs.append(CausalConv3d(width, widths[level + 1], (2 * stride[0] - 1, 3, 3), stride))
         self.norm = FrameNorm(widths[-1], config.norm_groups)
-        self.head = CausalConv3d(widths[-1], config.bits, (1, 1, 1))
+        self.project = CausalConv3d(widths[-1], config.bits, (1, 1, 1))
 
     def forward(self, video: Tensor) -> Tensor:
         x = self.stem(space_to_depth(video, self.patch))
@@ -123,7 +123,7 @@ class Encoder(nn.Module):
                 x = block(x)
             if level < len(self.downs):
                 x = self.downs[level](x)
-        return self.head(F.silu(self.norm(x)))
+        return self.project(F.silu(self.norm(x)))
 
 
 class Decoder(nn.Module):
@@ -144,7 +144,7 @@ class Decoder(nn.Module):
                 st, sh, sw = self.strides[level]
                 self.ups.append(CausalConv3d(width, widths[level + 1] * st * sh * sw, middle))
         self.norm = FrameNorm(widths[-1], config.norm_groups, config.bits)
-        self.head = CausalConv3d(widths[-1], config.pixel_channels, config.pixel_kernel)
+        self.project = CausalConv3d(widths[-1], config.pixel_channels, config.pixel_kernel)
 
     def forward(self, signs: Tensor) -> Tensor:
         x, condition = self.stem(signs), signs
@@ -154,7 +154,7 @@ class Decoder(nn.Module):
             if level < len(self.ups):
                 x = depth_to_space(self.ups[level](x), self.strides[level])
                 condition = nearest_in_time(condition, self.strides[level])
-        return depth_to_space(self.head(F.silu(self.norm(x, condition))), self.patch)
+        return depth_to_space(self.project(F.silu(self.norm(x, condition))), self.patch)
 
 
 class MagvitV2(VideoTokenizer):

@@ -38,6 +38,9 @@ EXACT = (
 CUT_SHORT = 0.5
 """Seconds by which a film may end before the time its header declares; more is a file cut short."""
 
+SEEK_EARLY = 1.0
+"""Seconds to seek ahead of the time wanted: indexes go by decoding time, which runs ahead of what is shown."""
+
 
 class Film:
     """A video file, decoded by PyAV."""
@@ -45,6 +48,7 @@ class Film:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._converter = VideoReformatter()
+        self._origin: float | None = None  # timestamp of the first frame, in seconds, once it was decoded
         self._open()
 
     def __enter__(self) -> Film:
@@ -78,7 +82,7 @@ class Film:
         streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
             kinds = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
-            raise UserError(f"{self.path} holds {kinds} but no moving pictures: {WANTED}")
+            raise UserError(f"{self.path} holds no moving pictures, only {kinds}: {WANTED}")
         if streams[0].codec_context is None:
             raise UserError(f"{self.path} is in a codec not known here: convert it, for instance to H.264")
         self._check_size(streams[0].width, streams[0].height)
@@ -112,7 +116,7 @@ class Film:
     @property
     def duration(self) -> float | None:
         """Seconds, as the file declares; None where it does not say."""
-        end = self._declared_end(self._origin or 0.0)
+        end = self._declared_end()
         if end is None and self._container.duration:  # that of the longest stream, which may be the sound
             return self._container.duration / av.time_base
         return end
@@ -123,57 +127,51 @@ class Film:
         Raises:
             UserError: a frame is damaged, or the file ends before its declared end.
         """
-        if start > 0:
-            frames = self._decode(seek=start)
-            first = next(frames, None)
-            if first is not None and first.time <= start:
-                yield first
-                yield from frames
-                return
+        if start > SEEK_EARLY:
+            next(self._decode(), None)  # tells the time the film starts at
+            if self._origin is not None:
+                frames = self._decode(seek=start - SEEK_EARLY)
+                first = next(frames, None)
+                if first is not None and first.time <= start:
+                    yield first
+                    yield from frames
+                    return
             # Some formats cannot seek, or land too late: start over and count through.
             self._container.close()
             self._open()
         yield from self._decode()
 
     def _decode(self, seek: float | None = None) -> Iterator[Shown]:
-        tick, origin = self._stream.time_base or Fraction(1, av.time_base), self._origin
+        tick = self._stream.time_base or Fraction(1, av.time_base)
         end = 0.0
         with _film_errors(self.path):
             if seek is not None:
-                if origin is None:
-                    return
                 try:
-                    # A second early, as indexes go by decoding time, which runs ahead of what is shown.
-                    self._container.seek(int((origin + max(0.0, seek - 1)) / tick), stream=self._stream)
+                    self._container.seek(int(((self._origin or 0.0) + seek) / tick), stream=self._stream)
                 except av.FFmpegError:
                     return
-            for frame in self._container.decode(self._stream):
+            for index, frame in enumerate(self._container.decode(self._stream)):
                 if frame.is_corrupt:
                     raise damaged(self.path, f"the frame at {end:.2f} s could not be decoded")
                 self._check_size(frame.width * self._aspect(frame), frame.height)
-                if origin is None:
-                    origin = float(frame.pts * tick) if frame.pts is not None else 0.0
-                time = end if frame.pts is None else float(frame.pts * tick) - origin
+                pts = None if frame.pts is None else float(frame.pts * tick)
+                if index == 0 and seek is None:
+                    self._origin = pts
                 shown = Shown(
-                    time,
+                    time=end if pts is None or self._origin is None else pts - self._origin,
                     duration=float(frame.duration * tick) if frame.duration else 1 / self.rate,
                     pixels=partial(self._pixels, frame),
                     pixel_aspect=self._aspect(frame),
                 )
                 yield shown
                 end = shown.end
-        declared = self._declared_end(origin or 0.0)
+        if seek is None and end == 0:
+            raise damaged(self.path, "not one frame could be decoded")
+        declared = self._declared_end()
         if declared is not None and declared - end > CUT_SHORT:
             raise damaged(self.path, f"it ends at {end:.2f} s of {declared:.2f} s")
 
-    @property
-    def _origin(self) -> float | None:
-        """The timestamp, in seconds, of the start of the film; None where the file does not say."""
-        if self._stream.start_time is None or self._stream.time_base is None:
-            return None
-        return float(self._stream.start_time * self._stream.time_base)
-
-    def _declared_end(self, origin: float) -> float | None:
+    def _declared_end(self) -> float | None:
         if self._stream.duration and self._stream.time_base:
             return float(self._stream.duration * self._stream.time_base)
         # Matroska: hours:minutes:seconds by the file's clock, which may not start at 0.
@@ -181,7 +179,7 @@ class Film:
         if clock is None:
             return None
         hours, minutes, seconds = map(float, clock.groups())
-        return hours * 3600 + minutes * 60 + seconds - origin
+        return hours * 3600 + minutes * 60 + seconds - (self._origin or 0.0)
 
     def _aspect(self, frame: av.VideoFrame) -> float:
         aspect = float(self._stream.sample_aspect_ratio or 1)
@@ -213,6 +211,8 @@ def _film_errors(path: Path) -> Iterator[None]:
         yield
     except av.FFmpegError as error:
         raise damaged(path, error.strerror or str(error)) from error
+    except IndexError as error:  # PyAV's way to meet a stream that the header did not name
+        raise damaged(path, str(error)) from error
 
 
 def _quarter_turns(frame: av.VideoFrame) -> int:

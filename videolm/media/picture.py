@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -21,6 +22,19 @@ PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "PPM", "
 ANIMATION_FORMATS = ("PNG", "WEBP", "GIF", "AVIF")  # a TIFF or JPEG of several pages is still a picture
 EXIF_ROTATION = {3: 180, 4: 180, 5: 270, 6: 270, 7: 90, 8: 90}  # counter-clockwise; 4, 5 and 7 mirror as well
 
+# What damaged bytes make Pillow raise: each of its formats has its own way.
+PILLOW_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    struct.error,
+)
+
 
 def open_picture(path: Path) -> Still | Animation | None:
     """Open a picture by what it holds, never by its name; None where Pillow knows no such format.
@@ -28,20 +42,16 @@ def open_picture(path: Path) -> Still | Animation | None:
     Raises:
         UserError: the picture is over `MAX_PIXELS`, or its header is damaged.
     """
-    try:
-        picture = PIL.Image.open(path, formats=PICTURE_FORMATS)
-    except PIL.UnidentifiedImageError:
-        return None
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
-        raise too_large(path) from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise damaged(path, str(error)) from error
-    if picture.width * picture.height > MAX_PIXELS:
-        picture.close()
-        raise too_large(path, picture.width, picture.height)
-    if picture.format in ANIMATION_FORMATS and getattr(picture, "is_animated", False):
-        return Animation(path, picture)
-    return Still(path, picture)
+    with _pillow_errors(path):
+        try:
+            picture = PIL.Image.open(path, formats=PICTURE_FORMATS)
+        except PIL.UnidentifiedImageError:
+            return None
+        if picture.width * picture.height > MAX_PIXELS:
+            picture.close()
+            raise too_large(path, picture.width, picture.height)
+        animated = picture.format in ANIMATION_FORMATS and getattr(picture, "is_animated", False)
+        return Animation(path, picture) if animated else Still(path, picture)
 
 
 class Still:
@@ -59,7 +69,9 @@ class Still:
 
     @property
     def info(self) -> MediaInfo:
-        rotation = EXIF_ROTATION.get(self._picture.getexif().get(PIL.ExifTags.Base.Orientation, 1), 0)
+        with _pillow_errors(self.path):
+            orientation = self._picture.getexif().get(PIL.ExifTags.Base.Orientation, 1)
+        rotation = EXIF_ROTATION.get(orientation, 0)
         width, height = self._picture.size if rotation % 180 == 0 else self._picture.size[::-1]
         return MediaInfo("image", width, height, fps=None, duration=None, frames=1, rotation=rotation)
 
@@ -105,7 +117,9 @@ class Animation:
     def frames(self, start: float = 0.0) -> Iterator[Shown]:
         """Every frame in order; what is shown before `start` too, since frames build on one another."""
         time = 0.0
-        for index in range(getattr(self._picture, "n_frames", 1)):
+        with _pillow_errors(self.path):
+            count: int = getattr(self._picture, "n_frames", 1)
+        for index in range(count):
             with _pillow_errors(self.path):
                 self._picture.seek(index)
                 self._picture.load()  # only then does Pillow know the frame's duration
@@ -123,7 +137,9 @@ def _pillow_errors(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:  # each format has its own
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise too_large(path) from error
+    except PILLOW_ERRORS as error:
         raise damaged(path, str(error)) from error
 
 

@@ -21,7 +21,7 @@ from videolm.media.clip import Image, Pixels, Video, check_fps
 from videolm.media.film import Film
 from videolm.media.fit import Fit, check_fit, place
 from videolm.media.picture import Animation, Still, open_picture
-from videolm.media.source import WANTED, Damaged, MediaInfo, Shown
+from videolm.media.source import WANTED, Damaged, MediaInfo, Shown, damaged
 
 MAX_FRAMES = 16_384
 """The most frames that one clip may have."""
@@ -29,6 +29,8 @@ MAX_BYTES = 4 * 2**30
 """The most memory that one clip may take."""
 MAX_SECONDS = 3600.0
 """The longest stretch of a file that one clip may be read from."""
+LONGEST_STILL = 600.0
+"""Seconds one frame may be shown for; more is a damaged timestamp, which would repeat it without end."""
 
 SLACK = 0.0006
 """Seconds. Containers round the time of a frame, Matroska to 1 ms: a frame this little late is on time."""
@@ -81,7 +83,7 @@ def read_video(
         if max_frames is None and source.duration is not None:  # rather now than after an hour of decoding
             _check_seconds(source.duration - start, path)
             _check_clip(int((source.duration - start) * rate), (1,), path)
-        shown = _resample(_bounded(source.frames(start), start, path), fps, start)
+        shown = _resample(_bounded(_steady(source.frames(start), path), start, path), fps, start)
         try:
             for pixels in _placed(itertools.islice(shown, max_frames), size, fit):
                 shape = pixels.shape
@@ -134,7 +136,7 @@ def _windows(
 ) -> Iterator[Video]:
     with _open_video(path) as source:
         rate = source.rate if fps is None else check_fps(fps)
-        shown = _resample(source.frames(), fps)
+        shown = _resample(_steady(source.frames(), path), fps)
         wanted = (item for index, item in enumerate(shown) if index % stride < frames)
         window: deque[Pixels] = deque(maxlen=frames)
         step = min(stride, frames)  # frames left out by a longer stride never reach the window
@@ -229,6 +231,15 @@ def _placed(frames: Iterable[Shown], size: tuple[int, int] | None, fit: Fit) -> 
             last, pixels = shown, place(shown.pixels(), size, fit, shown.pixel_aspect)
             size = size or (pixels.shape[0], pixels.shape[1])  # a file may change its size midway
         yield pixels
+
+
+def _steady(frames: Iterable[Shown], path: str | os.PathLike[str]) -> Iterator[Shown]:
+    last = None
+    for shown in frames:
+        if max(shown.duration, shown.time - (last or shown).time) > LONGEST_STILL:
+            raise damaged(Path(path), f"the time of the frame at {shown.time:.2f} s is wrong, or it stands too long")
+        last = shown
+        yield shown
 
 
 def _bounded(frames: Iterable[Shown], start: float, path: str | os.PathLike[str]) -> Iterator[Shown]:

@@ -99,8 +99,7 @@ def _write_gif(video: Video, path: Path) -> None:
         raise UserError(f"the clip has {video.fps:g} frames per second: browsers show a gif at 50 at most")
     # A gif counts in hundredths of a second. Rounded down from the start of the clip, not from frame to
     # frame, the rate does not drift, and reading at the same rate meets every frame again.
-    starts = [math.floor(100 * index / video.fps) for index in range(len(video))]
-    starts.append(math.ceil(100 * len(video) / video.fps))
+    starts = [math.floor(100 * index / video.fps) for index in range(len(video) + 1)]
     first, *others = map(PIL.Image.fromarray, video.frames)
     durations = [10 * (end - start) for start, end in itertools.pairwise(starts)]
     first.save(path, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ Segment = tuple[str, int, int]
 """(kind, start, stop) of a run of output positions."""
 
 
+@dataclass
 class PrefixLMOutput(ModelOutput):
     """What a training pass returns.
 

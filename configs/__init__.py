@@ -1,0 +1,1 @@
+"""Presets: `tokenizer/`, `lm/` and `recipe/`, as YAML. Read by `videolm.train.recipe`."""

@@ -1,0 +1,1 @@
+"""The command line: thin assemblies that parse, call and print."""

@@ -1,0 +1,152 @@
+"""A page of clips made by the model that ships: text-to-video, image-to-video and frame prediction.
+
+Writes mp4s, one contact sheet and an index.html that shows prompt and clip side by side.
+
+example:
+  videolm demo --out demo --force
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import shutil
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from videolm import shapesworld
+from videolm.cli.output import emit, say
+from videolm.errors import UserError
+from videolm.media import Video, contact_sheet, write_image, write_video
+from videolm.media.clip import Image
+from videolm.pipeline import VideoLM
+from videolm.pipeline.folder import model_folder, model_hash
+
+PROMPTS = (
+    "a large red circle moves right on a black background",
+    "a small yellow star bounces on a brown background",
+    "a large cyan triangle moves up on a white background",
+    "a large purple square grows on a pink background",
+    "a small green cross moves left on a gray background",
+    "a large orange diamond shrinks on a black background",
+)
+SCENES = (3, 8)
+"""Indices of ShapesWorld scenes whose first frames are given."""
+SEED = 2000
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>videolm demo</title>
+<style>
+body {{ font: 16px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }}
+table {{ border-collapse: collapse; }} td {{ padding: .5rem 1rem .5rem 0; vertical-align: middle; }}
+video, td img {{ width: 128px; height: 128px; image-rendering: pixelated; }}
+small {{ color: #666; }}
+</style>
+<h1>videolm</h1>
+<p>{count} clips by the model <code>{model}</code>, made in {seconds:.0f} s.</p>
+{sections}
+<p><a href="contact_sheet.png">contact sheet</a></p>
+</html>
+"""
+SECTION = "<h2>{task}</h2>\n<table>\n{rows}\n</table>"
+ROW = "<tr><td>{given}</td><td>{prompt}<br><small>seed {seed}</small></td><td>{clip}</td></tr>"
+CLIP = '<video src="{name}" autoplay loop muted playsinline></video>'
+PICTURE = '<img src="{name}" alt="the first frame given">'
+
+
+class Made(NamedTuple):
+    """One clip of the page."""
+
+    task: str
+    prompt: str
+    seed: int
+    given: str  # HTML of what went in
+    clip: Video
+    name: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", metavar="DIR", default="demo", help="the folder to write (default: demo)")
+    parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
+    parser.add_argument("--force", action="store_true", help="write over an earlier demo there")
+    parser.add_argument("--json", action="store_true", help="one JSON object a clip on stdout")
+
+
+def run(args: argparse.Namespace) -> None:
+    out = Path(args.out)
+    if out.exists() and not args.force:
+        raise UserError(f"{out} exists already; choose another --out, or overwrite it with --force")
+    if out.exists() and not (out.is_dir() and ((out / "index.html").exists() or not any(out.iterdir()))):
+        raise UserError(f"{out} is not an earlier demo; choose another --out")
+    folder = model_folder(args.model)
+    model = VideoLM.from_pretrained(folder)
+    started = time.monotonic()
+    temporary = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        made = make(model, temporary)
+        seconds = time.monotonic() - started
+        (temporary / "index.html").write_text(page(made, f"{folder.name}@{model_hash(folder)}", seconds))
+        write_image(contact_sheet([(f"{m.task}: {m.prompt}", m.clip) for m in made]), temporary / "contact_sheet.png")
+        shutil.rmtree(out, ignore_errors=True)
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    if args.json:
+        for each in made:
+            emit({"task": each.task, "prompt": each.prompt, "seed": each.seed, "path": str(out / each.name)})
+    say(f"{len(made)} clips in {seconds:.1f} s; open {out / 'index.html'}")
+
+
+def make(model: VideoLM, out: Path) -> list[Made]:
+    """Generate every clip of the page into `out`."""
+    made: list[Made] = []
+    scenes = [shapesworld.draw_scene(SEED, index) for index in SCENES]
+    jobs = 1 + 2 * len(scenes)
+    with tqdm(total=jobs, desc="demo", unit="job") as bar:
+        seeds = range(len(PROMPTS))
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        result = model(PROMPTS, task="text_to_video", generator=generators)
+        for seed, prompt, clip in zip(seeds, PROMPTS, result.videos, strict=True):
+            made.append(Made("text_to_video", prompt, seed, "", clip, f"text_to_video-{seed}.mp4"))
+        bar.update()
+        for task in ("image_to_video", "frame_prediction"):
+            variant = model.tasks.find(task)
+            for seed, scene in enumerate(scenes):
+                prompt = shapesworld.caption(scene)
+                true = shapesworld.render(scene, variant.format.frames, (variant.format.height, variant.format.width))
+                generator = torch.Generator().manual_seed(seed)
+                if variant.task.image_input:
+                    given = f"{task}-{seed}-given.png"
+                    write_image(Image(true[0]), out / given)
+                    result = model(prompt, task=task, image=true[0], generator=[generator])
+                    shown = PICTURE.format(name=given)
+                else:
+                    given = f"{task}-{seed}-given.mp4"
+                    first = Video(true[: variant.prefix], model.tasks.fps)
+                    write_video(first, out / given)
+                    result = model(prompt, task=task, video=first, generator=[generator])
+                    shown = CLIP.format(name=given)
+                made.append(Made(task, prompt, seed, shown, result.videos[0], f"{task}-{seed}.mp4"))
+                bar.update()
+    for each in made:
+        write_video(each.clip, out / each.name)
+    return made
+
+
+def page(made: list[Made], model: str, seconds: float) -> str:
+    """The index.html of a demo."""
+    sections = []
+    for task in dict.fromkeys(each.task for each in made):
+        rows = [
+            ROW.format(given=m.given, prompt=html.escape(m.prompt), seed=m.seed, clip=CLIP.format(name=m.name))
+            for m in made
+            if m.task == task
+        ]
+        sections.append(SECTION.format(task=task.replace("_", " "), rows="\n".join(rows)))
+    return PAGE.format(count=len(made), model=html.escape(model), seconds=seconds, sections="\n".join(sections))

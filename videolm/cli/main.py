@@ -1,0 +1,100 @@
+"""`videolm COMMAND …`: finds the command, and turns outcomes into exit codes.
+
+0 done, 1 the program failed, 2 the user can mend it (one line on stderr), 130 interrupted. `--debug` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import videolm
+from videolm.config import nearest
+from videolm.errors import UserError
+
+COMMANDS = {
+    "tasks": "the tasks a model knows, and their rows",
+    "generate": "make clips by one task",
+    "train": "run a recipe: from raw clips to a model",
+    "evaluate": "measure a model",
+    "demo": "a page of clips made by the model that ships",
+}
+"""Each lives in the module of its name, with `add_arguments(parser)` and `run(args) -> None`."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors and no guessing of abbreviated options."""
+
+    def __init__(self, *args: object, **kwargs: object):
+        kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    argv = [word for word in argv if word != "--debug"]
+    if not debug:
+        quiet_libraries()
+    try:
+        return _run(argv)
+    except SystemExit as exit:  # --help and --version
+        return int(exit.code or 0)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"videolm: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(f"videolm: failed: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        return 1
+
+
+def _run(argv: list[str]) -> int:
+    parser = Parser(prog="videolm", description="Video, images and text as tokens of one language model.")
+    parser.epilog = "commands:\n" + "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())
+    parser.epilog += "\n\nexample:\n  videolm generate text_to_video --prompt 'a small red circle moves right on a blue background'"
+    parser.add_argument("--version", action="version", version=f"videolm {videolm.__version__}")
+    parser.add_argument("command", metavar="COMMAND", nargs="?")
+    if not argv or argv[0] not in COMMANDS:
+        args = parser.parse_args(argv[:1])
+        if args.command is None:
+            parser.print_help()
+            return 0
+        raise UserError(f"unknown command '{args.command}'; {nearest(args.command, COMMANDS)}")
+    name = argv[0]
+    module = import_module(f"videolm.cli.{name}")
+    command = Parser(prog=f"videolm {name}", description=module.__doc__)
+    module.add_arguments(command)
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    module.run(*command.parse_known_args(argv[1:])) if name == "train" else module.run(command.parse_args(argv[1:]))
+    return 0
+
+
+def quiet_libraries() -> None:
+    """Keep libraries' chatter off the terminal; our own messages and errors remain."""
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("transformers").setLevel(logging.ERROR)

@@ -1,0 +1,1 @@
+"""Clips with captions, token shards on disk, and the batches drawn from them."""

@@ -1,0 +1,76 @@
+"""Which rows a training step sees: one variant a batch, tasks by weight, everything from (seed, step).
+
+Alternating gradient descent as VideoPoet 4.2: rows of a variant have one length, so a batch has no padding, and the
+batch size follows from a number of tokens, so image batches hold more examples than clip batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from videolm.data.shards import Shard
+from videolm.sequence import Layout
+
+
+class Rows(NamedTuple):
+    """A batch of one layout."""
+
+    layout: Layout
+    ids: Tensor  # (b, n)
+    captions: list[list[int]]  # token ids of each row's caption; empty where there is none or it was dropped
+
+
+class Mixture:
+    """Batches by step.
+
+    Args:
+        layouts: every variant's layout.
+        weights: of the tasks by name; a task's variants share its weight.
+        shards: by stream.
+        tokens: positions a batch holds, about; at least one row.
+        text_dropout: share of rows whose text is left out, for guidance.
+    """
+
+    def __init__(
+        self,
+        layouts: Sequence[Layout],
+        weights: Mapping[str, float],
+        shards: Mapping[str, Shard],
+        *,
+        tokens: int,
+        text_dropout: float,
+        seed: int,
+    ):
+        self.layouts, self.shards = list(layouts), shards
+        names = [layout.variant.task.name for layout in self.layouts]
+        share = np.array([weights[name] / names.count(name) for name in names], dtype=float)
+        self.share = share / share.sum()
+        self.tokens, self.text_dropout, self.seed = tokens, text_dropout, seed
+
+    def batch_size(self, layout: Layout) -> int:
+        return max(1, self.tokens // layout.length)
+
+    def at(self, step: int, rank: int = 0, world: int = 1) -> Rows:
+        """The rows of a step: all ranks draw one variant, each its own examples."""
+        rng = np.random.default_rng([self.seed, step])
+        layout = self.layouts[rng.choice(len(self.layouts), p=self.share)]
+        return self.draw(layout, rng, self.batch_size(layout), rank, world)
+
+    def draw(
+        self, layout: Layout, rng: np.random.Generator, size: int, rank: int = 0, world: int = 1, dropout: bool = True
+    ) -> Rows:
+        """`size` rows of a layout a rank, for all of `world` ranks alike from `rng`."""
+        stream = layout.variant.task.output.stream
+        shard = self.shards[stream]
+        indices = rng.integers(len(shard), size=(world, size))[rank]
+        forms, kept = rng.random((2, world, size))[:, rank]
+        batch = shard.read(indices)
+        captions: list[list[int]] = []
+        for texts, form, keep in zip(batch.captions, forms, kept, strict=True):
+            dropped = layout.text is None or not len(texts) or (dropout and keep < self.text_dropout)
+            captions.append([] if dropped else [int(i) for i in texts[int(form * len(texts))]])
+        return Rows(layout, layout.build({stream: batch.codes}), captions)

@@ -1,0 +1,117 @@
+"""Tokenised examples on disk: Arrow files by `datasets`, one folder a stream, with a manifest.
+
+Reading them needs no tokenizer. The manifest names the tokenizer by the hash of its weights, so shards of another one are
+refused instead of being trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from videolm.component import read_json
+from videolm.data.sources import Source
+from videolm.errors import UserError
+from videolm.tokenizers.protocol import VideoTokenizer
+from videolm.tokenizers.text.t5 import TextEncoder
+
+MANIFEST = "manifest.json"
+
+
+def fingerprint(module: nn.Module) -> str:
+    """A short hash of a module's weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class Batch(NamedTuple):
+    """Examples of one stream."""
+
+    codes: Tensor  # (b, t, h, w) int64
+    captions: list[list[list[int]]]  # of each example, the token ids of each of its captions
+
+
+class Shard:
+    """Examples of one stream, read by index."""
+
+    def __init__(self, folder: Path):
+        from datasets import load_from_disk
+
+        self.manifest = read_json(folder / MANIFEST)
+        self.grid = tuple(self.manifest["grid"])
+        self._table = load_from_disk(str(folder)).with_format("numpy", columns=["codes"], output_all_columns=True)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def read(self, indices: np.ndarray) -> Batch:
+        rows: dict[str, Any] = self._table[indices.tolist()]
+        codes = torch.from_numpy(np.stack(rows["codes"])).long().unflatten(1, self.grid)
+        return Batch(codes, rows["captions"])
+
+
+def tokenize(
+    source: Source, tokenizer: VideoTokenizer, text: TextEncoder, folder: Path, *, text_length: int, batch: int = 16
+) -> Shard:
+    """Write every example of `source` as codes and caption ids into `folder`, once; read it when it is there.
+
+    Captions over `text_length` are cut and counted in the manifest. The folder appears by rename.
+    Raises `UserError` when the folder holds shards of another tokenizer, captions or source size.
+    """
+    from datasets import Dataset, Features, Sequence, Value
+
+    made_with = {
+        "tokenizer": fingerprint(tokenizer),
+        "text": hashlib.sha256(text.sentencepiece_model).hexdigest()[:16],
+        "examples": len(source),
+    }
+    if folder.exists():
+        shard = Shard(folder)
+        differs = [key for key, value in made_with.items() if shard.manifest[key] != value]
+        if differs:
+            raise UserError(f"the token shards in {folder} were made with another {differs[0]}; remove the folder")
+        return shard
+    cut = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal cut
+        with tqdm(total=len(source), desc=f"tokenize {folder.name}", unit="clip") as bar:
+            for start in range(0, len(source), batch):
+                examples = [source[index] for index in range(start, min(start + batch, len(source)))]
+                codes = encode([example.video.to_tensor() for example in examples], tokenizer)
+                for example, code in zip(examples, codes, strict=True):
+                    ids = text.tokenize(example.captions)
+                    cut += sum(len(row) > text_length for row in ids)
+                    yield {"codes": code.flatten().tolist(), "captions": [row[:text_length] for row in ids]}
+                bar.update(len(examples))
+
+    features = Features({"codes": Sequence(Value("int32")), "captions": Sequence(Sequence(Value("int32")))})
+    first = source[0].video
+    grid = tokenizer.grid(len(first), first.height, first.width)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    table = Dataset.from_list(list(rows()), features=features)
+    table.save_to_disk(str(temporary))
+    manifest = {**made_with, "grid": list(grid), "captions_cut": cut}
+    (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    temporary.rename(folder)
+    return Shard(folder)
+
+
+@torch.inference_mode()
+def encode(videos: list[Tensor], tokenizer: VideoTokenizer) -> Tensor:
+    """Clips (c, f, H, W) of one size to codes (b, t, h, w)."""
+    device = next(tokenizer.parameters()).device
+    return tokenizer.encode(torch.stack(videos).to(device)).cpu()

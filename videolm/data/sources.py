@@ -1,0 +1,180 @@
+"""Where training clips come from: ShapesWorld, or a folder of the user's own files.
+
+A source gives examples by index, so that any batch of any step can be made again: this is what exact resume rests on.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Protocol
+
+import numpy as np
+from pydantic import Field
+
+from videolm import shapesworld
+from videolm.config import Config
+from videolm.errors import UserError
+from videolm.media import Fit, Video, read_image, read_video
+from videolm.shapes import Format
+
+Split = Literal["train", "validation"]
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+class Example(NamedTuple):
+    """A clip (one frame: a picture) and the captions it may be trained with, none when it has none."""
+
+    video: Video
+    captions: tuple[str, ...]
+
+
+class Source(Protocol):
+    """Examples by index. `index` may be any integer below `len`; the same index gives the same example."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+    def captions(self) -> Sequence[str]:
+        """Captions to make a sentencepiece model from."""
+        ...
+
+
+class ShapesWorldData(Config):
+    """Clips drawn by `videolm.shapesworld`."""
+
+    kind: Literal["shapesworld"] = "shapesworld"
+    seed: int = 1
+    """Of the training clips; validation draws from the next seed."""
+    clips: Annotated[int, Field(ge=1)] = 20000
+    """Training clips; pictures are as many again."""
+    validation_clips: Annotated[int, Field(ge=1)] = 256
+
+    def open(self, stream: str, shape: Format, fps: float, split: Split) -> ShapesWorldSource:
+        return ShapesWorldSource(self, stream, shape, fps, split)
+
+
+class ShapesWorldSource:
+    """See `Source`: canonical, background-first and listed captions; held-out combinations are never shown."""
+
+    def __init__(self, config: ShapesWorldData, stream: str, shape: Format, fps: float, split: Split):
+        self.stream, self.shape, self.fps = stream, shape, fps
+        self.seed = config.seed + (split == "validation")
+        self.length = config.clips if split == "train" else config.validation_clips
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Example:
+        scene = shapesworld.draw_scene(self.seed, index)
+        size = (self.shape.height, self.shape.width)
+        if self.stream == "image":
+            pixels = shapesworld.render_image(scene, size)[None]
+            return Example(Video(pixels, self.fps), shapesworld.image_captions(scene))
+        return Example(Video(shapesworld.render(scene, self.shape.frames, size), self.fps), shapesworld.captions(scene))
+
+    def captions(self) -> list[str]:
+        scenes = [shapesworld.draw_scene(self.seed, index) for index in range(min(self.length, 2000))]
+        return [text for scene in scenes for text in (*shapesworld.captions(scene), *shapesworld.image_captions(scene))]
+
+
+class FolderData(Config):
+    """A folder of clips, with captions from `metadata.jsonl`, `metadata.csv` or `clip.txt` beside `clip.mp4`."""
+
+    kind: Literal["folder"] = "folder"
+    path: str
+    """The folder; sub-folders are read too."""
+    fit: Fit = "crop"
+    """Cut to the model's shape around the centre, or keep the whole picture between bars ("letterbox")."""
+    stride: Annotated[int, Field(ge=1)] = 1
+    """Frames between the starts of two windows."""
+    validation_share: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
+    """The end of every clip that is kept for validation (none where it is shorter than a window)."""
+
+    def open(self, stream: str, shape: Format, fps: float, split: Split) -> FolderSource:
+        return FolderSource(self, stream, shape, fps, split)
+
+
+class FolderSource:
+    """See `Source`: every window of every clip. Frames are read once, at the model's rate and size, and kept."""
+
+    def __init__(self, config: FolderData, stream: str, shape: Format, fps: float, split: Split):
+        folder = Path(config.path)
+        if not folder.is_dir():
+            raise UserError(f"the folder of clips {folder} does not exist; set it with --data.path")
+        captions = read_captions(folder)
+        size = (shape.height, shape.width)
+        need = 1 if stream == "image" else shape.frames
+        self.fps, self.frames = fps, need
+        self.clips: list[Video] = []
+        self.texts: list[tuple[str, ...]] = []
+        self.windows: list[tuple[int, int]] = []  # (clip, first frame)
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES + IMAGE_SUFFIXES)
+        for path in paths:
+            still = path.suffix.lower() in IMAGE_SUFFIXES
+            if still and need > 1:
+                continue
+            video = (
+                Video(read_image(path, size=size, fit=config.fit).pixels[None], fps)
+                if still
+                else read_video(path, fps=fps, size=size, fit=config.fit)
+            )
+            kept = len(video) - int(len(video) * config.validation_share)
+            held = len(video) - kept >= need
+            first, stop = (0, kept if held else len(video)) if split == "train" else (kept, len(video))
+            starts = range(first, stop - need + 1, config.stride)
+            self.windows += [(len(self.clips), start) for start in starts]
+            self.clips.append(video)
+            self.texts.append(captions.get(path.relative_to(folder).as_posix(), ()))
+        if split == "train" and not self.windows:
+            raise UserError(
+                f"no training clips in {folder}: of {len(paths)} files none has {need} frames at {fps:g} a second"
+            )
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> Example:
+        clip, start = self.windows[index]
+        frames = self.clips[clip].frames[start : start + self.frames]
+        return Example(Video(np.ascontiguousarray(frames), self.fps), self.texts[clip])
+
+    def captions(self) -> list[str]:
+        return [text for texts in self.texts for text in texts]
+
+
+DataConfig = Annotated[ShapesWorldData | FolderData, Field(discriminator="kind")]
+
+
+def read_captions(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Captions by file name relative to `folder`.
+
+    From `metadata.jsonl` or `metadata.csv` (`file_name`, `caption`), and from a `.txt` beside a clip.
+    Raises `UserError` for a metadata file that is broken or lacks these fields.
+    """
+    found: dict[str, list[str]] = {}
+    for table in (folder / "metadata.jsonl", folder / "metadata.csv"):
+        if not table.is_file():
+            continue
+        try:
+            text = table.read_text(encoding="utf-8")
+            rows = (
+                [json.loads(line) for line in text.splitlines() if line.strip()]
+                if table.suffix == ".jsonl"
+                else list(csv.DictReader(text.splitlines()))
+            )
+            for row in rows:
+                found.setdefault(row["file_name"], []).append(row["caption"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{table}: every entry needs 'file_name' and 'caption' ({error})") from error
+    for path in folder.rglob("*.txt"):
+        for clip in path.parent.glob(path.stem + ".*"):
+            if clip.suffix.lower() in VIDEO_SUFFIXES + IMAGE_SUFFIXES:
+                text = path.read_text(encoding="utf-8").strip()
+                if text:
+                    found.setdefault(clip.relative_to(folder).as_posix(), []).append(text)
+    return {name: tuple(texts) for name, texts in found.items()}

@@ -1,0 +1,1 @@
+"""Measuring models: by ShapesWorld's judge, and tokenizers by what comes back."""

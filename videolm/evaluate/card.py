@@ -1,0 +1,92 @@
+"""The model card: what a model is, what made it, and its measured scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from videolm.evaluate.shapes import evaluate_shapes
+from videolm.files import atomic_path
+from videolm.pipeline import VideoLM
+from videolm.pipeline.folder import model_hash
+from videolm.train.recipe import Recipe
+
+COLUMNS = ("background", "colour", "shape", "size", "motion", "all_right", "samples")
+CARD = """\
+---
+license: apache-2.0
+library_name: videolm
+pipeline_tag: text-to-video
+---
+# {title}
+
+{summary}
+
+Made by `videolm train {recipe}`: {parameters}. Tasks: {tasks}. Formats (frames, height, width): {formats} at {fps:g} frames
+a second. Weights {hash}, stored in float16.
+{scores}"""
+SCORES = """
+Measured on {samples} clips a row with `videolm evaluate shapes --model {folder} --samples {samples}` (sampling: {sampling}).
+Held-out combinations of colour, shape and motion were never shown in training; they are averaged over motions.
+
+{table}
+
+The tokenizer alone: {psnr:.2f} dB on clips it was not trained on, {codes:.0f} codes in use, perplexity {perplexity:.0f}.
+"""
+
+
+def evaluate_and_describe(folder: Path, recipe: Recipe, name: str) -> dict[str, dict[str, float]]:
+    """Judge a finished model where the recipe asks for it, and write its card (`README.md`, `scores.json`)."""
+    model = VideoLM.from_pretrained(folder)
+    written = folder / "scores.json"
+    scores: dict[str, dict[str, float]] = {}
+    if written.is_file():
+        scores = json.loads(written.read_text())
+    elif recipe.evaluation_samples:
+        scores = evaluate_shapes(model, recipe.evaluation_samples)
+        with atomic_path(written) as path:
+            path.write_text(json.dumps(scores, indent=2) + "\n")
+    with atomic_path(folder / "README.md") as path:
+        path.write_text(card(model, folder, recipe, name, scores))
+    return scores
+
+
+def card(model: VideoLM, folder: Path, recipe: Recipe, name: str, scores: dict[str, dict[str, float]]) -> str:
+    """The text of the model card."""
+    parts = {"video tokenizer": model.tokenizer, "text encoder": model.text, "language model": model.lm}
+    sizes = [f"{part} {sum(p.numel() for p in module.parameters()) / 1e6:.1f}M" for part, module in parts.items()]
+    measured = ""
+    if scores:
+        first = scores["reconstruction"]
+        measured = SCORES.format(
+            samples=int(first["samples"]),
+            folder=folder.name,
+            sampling=", ".join(f"{key} {value}" for key, value in model.sampling),
+            table=score_table(scores),
+            psnr=first["psnr"],
+            codes=first["codes_used"],
+            perplexity=first["perplexity"],
+        )
+    return CARD.format(
+        title=folder.parent.name if folder.name == "model" else folder.name,
+        summary=recipe.summary,
+        recipe=name,
+        parameters=", ".join(sizes),
+        tasks=", ".join(task.name for task in model.tasks.tasks),
+        formats=", ".join(map(str, model.tasks.formats)),
+        fps=model.tasks.fps,
+        hash=model_hash(folder),
+        scores=measured,
+    )
+
+
+def score_table(scores: dict[str, dict[str, float]]) -> str:
+    """Scores by row as a Markdown table, in percent."""
+    lines = ["| | " + " | ".join(COLUMNS).replace("_", " ") + " |", "| --- |" + " --- |" * len(COLUMNS)]
+    for row, values in scores.items():
+        cells = [
+            "–" if column not in values else f"{values[column]:.0f}" if column == "samples" else f"{values[column]:.1%}"
+            for column in COLUMNS
+        ]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,142 @@
+"""A model directory, as diffusers saves a pipeline: an index, a folder a component, the vocabulary and the tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from videolm.component import WEIGHTS_FILE, read_json, require_weights
+from videolm.config import parse
+from videolm.errors import UserError
+from videolm.generate.sampling import Sampling
+from videolm.model.prefix_lm import PrefixLM
+from videolm.tasks.task_set import TaskSet
+from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
+from videolm.tokenizers.text.t5 import SENTENCEPIECE_FILE, TextEncoder
+from videolm.vocabulary import Vocabulary
+
+INDEX, VOCABULARY, TASKS = "model_index.json", "vocabulary.json", "tasks.json"
+TOKENIZER, TEXT, LM = "video_tokenizer", "text_encoder", "language_model"
+SHIPPED = Path(__file__).parent.parent / "weights" / "shapesworld"
+
+
+class Parts(NamedTuple):
+    """What a model directory holds."""
+
+    tokenizer: VideoTokenizer
+    text: TextEncoder
+    lm: PrefixLM
+    vocabulary: Vocabulary
+    tasks: TaskSet
+    sampling: Sampling
+
+
+def save_model(
+    folder: str | Path,
+    tokenizer: VideoTokenizer,
+    text: TextEncoder,
+    lm: PrefixLM,
+    vocabulary: Vocabulary,
+    tasks: TaskSet,
+    sampling: Sampling,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a model directory, by rename. Raises `UserError` when `folder` exists or the parts do not fit."""
+    vocabulary.check_codebook(tokenizer.codebook_size)
+    folder = Path(folder)
+    if folder.exists():
+        raise UserError(f"{folder} exists already; choose another folder")
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    tokenizer.save_pretrained(temporary / TOKENIZER, dtype)
+    text.save_pretrained(temporary / TEXT, dtype)
+    weights = {name: value.to(dtype) if dtype else value for name, value in lm.state_dict().items()}
+    lm.save_pretrained(temporary / LM, state_dict=weights)
+    index = {
+        "_class_name": "VideoLM",
+        TOKENIZER: tokenizer.config.name,
+        TEXT: "t5",
+        LM: lm.config.model_type,
+        "sampling": sampling.model_dump(),
+    }
+    (temporary / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    (temporary / VOCABULARY).write_text(vocabulary.model_dump_json(indent=2) + "\n")
+    (temporary / TASKS).write_text(tasks.model_dump_json(indent=2) + "\n")
+    temporary.rename(folder)
+
+
+def load_tasks(folder: Path) -> TaskSet:
+    """The tasks of a model directory, without its weights."""
+    return parse(TaskSet, read_json(folder / TASKS), source=str(folder / TASKS))
+
+
+def load_vocabulary(folder: Path) -> Vocabulary:
+    """The vocabulary of a model directory."""
+    return parse(Vocabulary, read_json(folder / VOCABULARY), source=str(folder / VOCABULARY))
+
+
+def load_tokenizer(folder: Path, dtype: torch.dtype = torch.float32) -> VideoTokenizer:
+    """The video tokenizer of a model directory."""
+    kind = VIDEO_TOKENIZERS.get(str(read_json(folder / INDEX).get(TOKENIZER)))
+    return kind.from_pretrained(folder / TOKENIZER, dtype)
+
+
+def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
+    """Read a model directory.
+
+    Raises `UserError` for a file that is missing, broken or pickled, and for parts that do not fit one another.
+    """
+    index = read_json(folder / INDEX)
+    tasks, vocabulary = load_tasks(folder), load_vocabulary(folder)
+    tokenizer = load_tokenizer(folder, dtype)
+    text = TextEncoder.from_pretrained(folder / TEXT, dtype)
+    require_weights(folder / LM)
+    try:
+        lm = PrefixLM.from_pretrained(folder / LM, use_safetensors=True, dtype=dtype).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"cannot load {folder / LM}: {' '.join(str(error).split())[:300]}") from error
+    vocabulary.check_codebook(tokenizer.codebook_size)
+    if lm.config.vocab_size != vocabulary.size:
+        raise UserError(
+            f"{folder / LM} has {lm.config.vocab_size} ids but {folder / VOCABULARY} {vocabulary.size}: "
+            "files of two models are mixed"
+        )
+    sampling = parse(Sampling, index.get("sampling", {}), source=str(folder / INDEX))
+    return Parts(tokenizer, text, lm, vocabulary, tasks, sampling)
+
+
+def model_folder(name: str | Path | None) -> Path:
+    """The folder of a model given as a path, as a name on the hub, or, by default, the one that ships.
+
+    Raises `UserError` when there is no such model.
+    """
+    if name is None:
+        if not (SHIPPED / INDEX).is_file():
+            raise UserError("no model ships with this installation; name one with --model DIR")
+        return SHIPPED
+    if Path(name).is_dir():
+        return Path(name)
+    if Path(name).exists() or str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
+        raise UserError(f"the model folder {name} does not exist")
+    try:
+        wanted = ["*.json", "*.safetensors", SENTENCEPIECE_FILE, f"*/{SENTENCEPIECE_FILE}"]
+        return Path(snapshot_download(str(name), allow_patterns=wanted))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{name} is neither a folder nor a model that can be fetched: {reason}") from error
+
+
+def model_hash(folder: Path) -> str:
+    """A short hash of all weights in a model directory, to name it in results."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob(f"*/{WEIGHTS_FILE}")):
+        digest.update(path.parent.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,261 @@
+"""A recipe: one YAML that runs from raw clips to a model folder, in resumable stages.
+
+    data ──► tokenizer ──► token shards ──► text encoder + language model ──► model folder
+
+Every stage leaves its result in the run folder by rename; `--resume` goes on with the first one that is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, model_validator
+
+from videolm.config import Config, dump_yaml, merge, nearest, parse, read_yaml
+from videolm.data.shards import Shard, tokenize
+from videolm.data.sources import DataConfig, Source
+from videolm.errors import UserError
+from videolm.generate.sampling import Sampling
+from videolm.model.config import LMConfig, PrefixLMConfig
+from videolm.model.prefix_lm import PrefixLM
+from videolm.pipeline.folder import save_model
+from videolm.sequence import lay_out
+from videolm.shapes import Format
+from videolm.tasks import TASKS
+from videolm.tasks.task_set import TaskSet
+from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
+from videolm.tokenizers.text.t5 import T5Settings, TextEncoder
+from videolm.tokenizers.video.magvit_v2 import MagvitV2Config
+from videolm.train.engine import EngineConfig, device
+from videolm.train.language_model import LMTraining, train_language_model
+from videolm.train.tokenizer import TokenizerTraining, train_tokenizer
+from videolm.vocabulary import Vocabulary
+
+PRESET_SECTIONS = ("tokenizer", "lm")
+
+
+class Recipe(Config):
+    """What `videolm train` runs. `configs/recipe/` holds those that ship."""
+
+    summary: str
+    """One line: what this makes, from what, and how long it takes."""
+    out: str
+    """The run folder."""
+    seed: int = 0
+    data: DataConfig
+    formats: tuple[Format, ...] = (Format(17, 64, 64),)
+    """(frames, height, width) of the clips."""
+    fps: Annotated[float, Field(gt=0)] = 8.0
+    text_length: Annotated[int, Field(ge=1)] = 64
+    tasks: dict[str, Annotated[float, Field(gt=0)]]
+    """Tasks by name, with their share of the training steps."""
+    tokenizer: MagvitV2Config
+    tokenizer_training: TokenizerTraining = TokenizerTraining()
+    text: T5Settings = T5Settings()
+    lm: LMConfig
+    lm_training: LMTraining = LMTraining()
+    engine: EngineConfig = EngineConfig()
+    sampling: Sampling = Sampling()
+    """What the finished model samples with unless told otherwise."""
+    evaluation_samples: Annotated[int, Field(ge=0)] = 0
+    """Captions that the finished model is judged on (ShapesWorld only); the scores go into its model card."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        for name in self.tasks:
+            if name not in TASKS:
+                raise ValueError(f"unknown task '{name}'; {nearest(name, TASKS)}")
+        return self
+
+    @property
+    def task_set(self) -> TaskSet:
+        tasks = tuple(TASKS.get(name) for name in self.tasks)
+        return TaskSet(tasks=tasks, formats=self.formats, fps=self.fps, text_length=self.text_length)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship, as `videolm train` takes them."""
+    return sorted(_names(_configs() / "recipe"))
+
+
+def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by the name of one that ships or the path of a YAML file, with dotted overrides.
+
+    A `tokenizer` or `lm` section given as a string names a preset in `configs/`, and `base:` a recipe to start from.
+    Raises `UserError` for an unknown recipe, preset, key or value.
+    """
+    return parse(Recipe, _read(name), overrides, source=name)
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        data = read_yaml(path)
+    else:
+        data = _preset("recipe", name)
+    if base := data.pop("base", None):
+        data = merge(_read(base), data)
+    for section in PRESET_SECTIONS:
+        if isinstance(data.get(section), str):
+            data[section] = _preset(section, data[section])
+    return data
+
+
+def _preset(section: str, name: str) -> dict[str, Any]:
+    folder = _configs() / section
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        hint = nearest(name, _names(folder))
+        raise UserError(f"unknown {section} '{name}'; {hint}; or give the path of a .yaml file")
+    return read_yaml(path)
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
+
+
+def _configs() -> Path:
+    return Path(str(files("videolm.configs")))
+
+
+class Run:
+    """A recipe at work in its run folder."""
+
+    def __init__(self, recipe: Recipe, resume: bool = False):
+        """Make the run folder, or enter it when `resume`.
+
+        Raises `UserError` when the folder exists and `resume` is not set, or holds the run of another recipe.
+        """
+        self.recipe, self.folder = recipe, Path(recipe.out)
+        written = self.folder / "recipe.yaml"
+        if written.exists():
+            if not resume:
+                raise UserError(f"{self.folder} holds a run already: go on with --resume, or choose another --out")
+            before = parse(Recipe, read_yaml(written), source=str(written))
+            changed = [k for k in Recipe.model_fields if getattr(before, k) != getattr(recipe, k)]
+            if changed:
+                raise UserError(
+                    f"{written} differs from this recipe in '{changed[0]}': resume with the same settings, "
+                    "or choose another --out"
+                )
+        elif resume:
+            raise UserError(f"there is no run in {self.folder} to resume; leave --resume out")
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise UserError(f"{self.folder} is not empty: choose another --out")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if int(os.environ.get("RANK", "0")) == 0 and not written.exists():
+            written.write_text(dump_yaml(recipe))
+        torch.manual_seed(recipe.seed)
+
+    def train(self) -> Path:
+        """Run every stage that is not done; returns the model folder."""
+        model = self.folder / "model"
+        if model.exists():
+            return model
+        tokenizer = self.tokenizer()
+        text, lm = self.language_model(tokenizer)
+        tasks, vocabulary = self.recipe.task_set, self.vocabulary(tokenizer)
+        save_model(model, tokenizer, text, lm, vocabulary, tasks, self.recipe.sampling, dtype=torch.float16)
+        return model
+
+    def source(self, stream: str, split: Any) -> Source:
+        shape = self.recipe.formats[0]
+        shape = Format(1, shape.height, shape.width) if stream == "image" else shape
+        return self.recipe.data.open(stream, shape, self.recipe.fps, split)
+
+    def vocabulary(self, tokenizer: VideoTokenizer) -> Vocabulary:
+        sizes = {"visual_size": tokenizer.codebook_size, "audio_levels": 0}
+        return Vocabulary(**sizes).with_specials(self.recipe.task_set.specials)
+
+    def tokenizer(self) -> VideoTokenizer:
+        """The trained video tokenizer: read when its stage is done, else trained."""
+        recipe = self.recipe
+        kind = VIDEO_TOKENIZERS.get(recipe.tokenizer.name)
+        done = self.folder / "video_tokenizer"
+        if not done.exists():
+            torch.manual_seed(recipe.seed)
+            fresh = kind(recipe.tokenizer).to(device())
+            for shape in recipe.formats:
+                fresh.grid(*shape)  # a format that does not fit is said before training
+            work = self.folder / "tokenizer_training"
+            train_tokenizer(
+                fresh,
+                self.source("video", "train"),
+                self.source("video", "validation"),
+                recipe.tokenizer_training,
+                recipe.engine,
+                folder=work,
+                seed=recipe.seed,
+                fps=recipe.fps,
+            )
+            _finish(done, fresh.save_pretrained, work)
+        return kind.from_pretrained(done).to(device())
+
+    def language_model(self, tokenizer: VideoTokenizer) -> tuple[TextEncoder, PrefixLM]:
+        """The trained text encoder and language model; token shards are made where they are missing."""
+        recipe, tasks = self.recipe, self.recipe.task_set
+        vocabulary = self.vocabulary(tokenizer)
+        torch.manual_seed(recipe.seed)
+        text = self.text_encoder()
+        shards, held = self.shards(tokenizer, text, "train"), self.shards(tokenizer, text, "validation")
+        sizes = ("special_size", "visual_size", "audio_levels", "audio_size")
+        config = PrefixLMConfig(
+            recipe.lm, **{name: getattr(vocabulary, name) for name in sizes}, text_size=text.width
+        )
+        lm = PrefixLM(config)
+        work = self.folder / "lm_training"
+        layouts = [lay_out(variant, tasks, vocabulary, tokenizer.grid) for variant in tasks.variants()]
+        train_language_model(
+            lm.to(device()),
+            text.to(device()),
+            layouts,
+            recipe.tasks,
+            shards,
+            held,
+            recipe.lm_training,
+            recipe.engine,
+            frozen_text=recipe.text.frozen,
+            folder=work,
+            seed=recipe.seed,
+        )
+        return text, lm
+
+    def text_encoder(self) -> TextEncoder:
+        """The encoder before training: the pretrained one, or a new one whose pieces are kept in the run folder."""
+        settings = self.recipe.text
+        if settings.pretrained:
+            return TextEncoder.from_pretrained(settings.pretrained)
+        start = self.folder / "text_encoder_start"
+        if not start.exists():
+            captions = self.source("video", "train").captions()
+            _finish(start, TextEncoder.from_captions(settings, captions or ["a clip"]).save_pretrained)
+        return TextEncoder.from_pretrained(start)
+
+    def shards(self, tokenizer: VideoTokenizer, text: TextEncoder, split: str) -> dict[str, Shard]:
+        """Token shards of every stream that the tasks need."""
+        streams = dict.fromkeys(stream for task in self.recipe.task_set.tasks for stream in task.streams)
+        made = {}
+        for stream in streams:
+            source = self.source(stream, split)
+            if split == "validation" and not len(source):
+                made[stream] = Shard(self.folder / "tokens" / "train" / stream)
+                continue
+            folder = self.folder / "tokens" / split / stream
+            made[stream] = tokenize(source, tokenizer, text, folder, text_length=self.recipe.text_length)
+        return made
+
+
+def _finish(folder: Path, save: Callable[[Path], object], work: Path | None = None) -> None:
+    """Save a stage's result by rename, then drop the checkpoints that led to it."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    save(temporary)
+    temporary.rename(folder)
+    if work is not None:
+        shutil.rmtree(work / "checkpoints", ignore_errors=True)

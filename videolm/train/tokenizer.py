@@ -1,0 +1,122 @@
+"""Training a video tokenizer on raw clips: reconstruction, commitment and an annealed entropy term."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from videolm.config import Config
+from videolm.data.sources import Source
+from videolm.media import Video, contact_sheet
+from videolm.metrics import code_usage, psnr
+from videolm.tokenizers.protocol import VideoTokenizer
+from videolm.train.engine import Engine, EngineConfig, OptimizerConfig
+from videolm.train.loop import Log, to_device, train
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class TokenizerTraining(Config):
+    """The `tokenizer_training:` section of a recipe."""
+
+    steps: Annotated[int, Field(ge=1)] = 3000
+    batch: Annotated[int, Field(ge=1)] = 8
+    """Clips a batch and process."""
+    optimizer: OptimizerConfig = OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
+    l1: Weight = 1.0
+    l2: Weight = 5.0
+    commitment: Weight = 0.25
+    entropy: Weight = 0.1
+    """Weight of the entropy term at the first step."""
+    entropy_final: Weight = 0.003
+    """Its weight once annealed; a small model should end low."""
+    anneal: Annotated[float, Field(gt=0, le=1)] = 0.33
+    """Share of the steps over which the entropy weight falls, linearly."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    validate_every: Annotated[int, Field(ge=1)] = 500
+    validation_clips: Annotated[int, Field(ge=1)] = 64
+
+    def entropy_weight(self, step: int) -> float:
+        done = min(1.0, step / (self.anneal * self.steps))
+        return self.entropy + (self.entropy_final - self.entropy) * done
+
+
+class Objective(nn.Module):
+    """The tokenizer with its loss, as the engine calls it: a batch is (clips (b, 3, f, H, W), entropy weight)."""
+
+    def __init__(self, tokenizer: VideoTokenizer, config: TokenizerTraining):
+        super().__init__()
+        self.tokenizer, self.training_config = tokenizer, config
+
+    def forward(self, batch: tuple[Tensor, float]) -> tuple[Tensor, dict[str, Tensor]]:
+        clips, entropy = batch
+        config = self.training_config
+        out = self.tokenizer(clips.to(next(self.parameters()).dtype))
+        difference = out.video.float() - clips
+        terms = {"l1": difference.abs().mean(), "l2": difference.square().mean(), **out.losses}
+        weights = {"l1": config.l1, "l2": config.l2, "commitment": config.commitment, "entropy": entropy}
+        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        return loss, {name: term.detach() for name, term in terms.items()}
+
+
+def draw_clips(source: Source, rng: np.random.Generator, size: int) -> Tensor:
+    """`size` clips (b, 3, f, H, W) of a source, drawn with `rng`."""
+    return torch.stack([source[int(index)].video.to_tensor() for index in rng.integers(len(source), size=size)])
+
+
+@torch.inference_mode()
+def reconstruct(tokenizer: VideoTokenizer, clips: Tensor) -> tuple[Tensor, Tensor]:
+    """Clips through their codes: (reconstructions clamped to [-1, 1], codes)."""
+    weights = next(tokenizer.parameters())
+    codes = tokenizer.encode(clips.to(weights))
+    return tokenizer.decode(codes).float().clamp(-1, 1), codes
+
+
+def train_tokenizer(
+    tokenizer: VideoTokenizer,
+    source: Source,
+    validation: Source,
+    config: TokenizerTraining,
+    engine_config: EngineConfig,
+    *,
+    folder: Path,
+    seed: int,
+    fps: float,
+) -> dict[str, float]:
+    """Train in place; returns the last validation: PSNR in dB, codes in use and their perplexity."""
+    rng = np.random.default_rng([seed, 1])
+    held = draw_clips(validation if len(validation) else source, rng, config.validation_clips)
+
+    def batches(step: int, engine: Engine) -> list[Any]:
+        made = []
+        for micro in range(engine_config.accumulate):
+            rng = np.random.default_rng([seed, 2, step, micro, engine.rank])
+            clips = draw_clips(source, rng, config.batch)
+            made.append((clips.to(engine.device), config.entropy_weight(step)))
+        return made
+
+    def validate(module: nn.Module, log: Log, step: int) -> dict[str, float]:
+        parts = [reconstruct(tokenizer, to_device(part, tokenizer)) for part in held.split(config.batch)]
+        video, codes = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+        pairs = [clip for index in range(min(4, len(held))) for clip in (held[index], video[index])]
+        rows = [(name, Video.from_tensor(clip, fps)) for name, clip in zip(["clip", "decoded"] * 4, pairs, strict=False)]
+        log.picture(step, "reconstructions", contact_sheet(rows).pixels)
+        return {"psnr": float(psnr(video, held).mean()), **code_usage(codes, tokenizer.codebook_size)}
+
+    return train(
+        Objective(tokenizer, config),
+        name="tokenizer",
+        folder=folder,
+        steps=config.steps,
+        optimizer=config.optimizer,
+        engine_config=engine_config,
+        batches=batches,
+        validate=validate,
+        validate_every=config.validate_every,
+        ema=config.ema,
+    )
