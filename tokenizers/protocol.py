@@ -58,8 +58,8 @@ class VideoTokenizer(Component):
         """The differentiable round trip used in training."""
 
     def check_video(self, video: Tensor) -> None:
-        """Raise `UserError` unless `video` is (b, 3, f, H, W), finite and in [-1, 1]."""
-        if video.ndim != 5 or video.shape[1] != 3 or not video.is_floating_point():
+        """Raise `UserError` unless `video` is (b, 3, f, H, W), not empty, finite and in [-1, 1]."""
+        if video.ndim != 5 or video.shape[1] != 3 or not video.is_floating_point() or not video.numel():
             raise UserError(
                 f"a video tensor is float (b, 3, frames, height, width), not {video.dtype} {tuple(video.shape)}"
             )
@@ -68,8 +68,8 @@ class VideoTokenizer(Component):
             raise UserError(f"pixels must lie in [-1, 1], got [{low:g}, {high:g}]; Video.to_tensor() scales them")
 
     def check_codes(self, codes: Tensor) -> None:
-        """Raise `UserError` unless `codes` is (b, t, h, w) of integers in [0, codebook_size)."""
-        if codes.ndim != 4 or codes.is_floating_point():
+        """Raise `UserError` unless `codes` is (b, t, h, w), not empty, of integers in [0, codebook_size)."""
+        if codes.ndim != 4 or codes.is_floating_point() or not codes.numel():
             raise UserError(f"codes are integers (b, t, h, w), not {codes.dtype} {tuple(codes.shape)}")
         low, high = int(codes.min()), int(codes.max())
         if low < 0 or high >= self.codebook_size:

@@ -21,7 +21,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -57,7 +57,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         data = _load(Path(path).read_text())
     except OSError as error:
         raise UserError(f"cannot read the config {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if data is None:
         return {}
@@ -87,7 +87,11 @@ def parse(
     """
     merged = _copy(data)
     for dotted, value in (overrides or {}).items():
-        _set(merged, dotted.split("."), _load(value) if isinstance(value, str) else value, dotted)
+        try:
+            read = _load(value) if isinstance(value, str) else value
+        except yaml.YAMLError as error:
+            raise UserError(f"--{dotted}: {value!r} is not valid YAML; put text with signs in quotes") from error
+        _set(merged, dotted.split("."), read, dotted)
     try:
         return TypeAdapter(kind).validate_python(merged)
     except ValidationError as error:
@@ -137,23 +141,35 @@ def _set(tree: dict[str, Any], path: list[str], value: Any, dotted: str) -> None
 def _explain(kind: Any, error: ValidationError) -> str:
     """The first problem of a pydantic error, in one line."""
     problem = error.errors()[0]
-    path = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":
-        known = _fields(kind, path[:-1])
-        return f"unknown key '{'.'.join(path)}'; {nearest(path[-1], known)}"
+        *path, key = problem["loc"]
+        where, known = _place(kind, path)
+        return f"unknown key '{'.'.join([*where, str(key)])}'; {nearest(str(key), known)}"
     message = problem["msg"].removeprefix("Value error, ")
     got = "" if problem["type"] in ("missing", "value_error") else f" (got {problem['input']!r})"
-    where = ".".join(path)
+    where = ".".join(_place(kind, problem["loc"])[0])
     return " ".join(f"{where + ': ' if where else ''}{message}{got}".split())
 
 
-def _fields(kind: Any, path: list[str]) -> set[str]:
-    """The keys known at `path` below `kind`, unions and lists looked through."""
-    kinds = _models(kind)
-    for part in path:
+def _place(kind: Any, path: Iterable[int | str]) -> tuple[list[str], set[str]]:
+    """A pydantic path below `kind` as a user writes it, and the keys known there, lists and unions looked through.
+
+    pydantic names the member of a union too (`data.folder.path`); that part is no key, but says whose keys are known.
+    """
+    kinds, written = _models(kind), []
+    for part in map(str, path):
         inside = [m.model_fields[part].annotation for m in kinds if part in m.model_fields]
-        kinds = [model for annotation in inside for model in _models(annotation)] or kinds
-    return {name for model in kinds for name in model.model_fields}
+        member = [m for m in kinds if part in _tags(m)] if len(kinds) > 1 and not inside else []
+        kinds = member or [model for annotation in inside for model in _models(annotation)] or kinds
+        if not member:
+            written.append(part)
+    return written, {name for model in kinds for name in model.model_fields}
+
+
+def _tags(model: type[BaseModel]) -> set[object]:
+    """What pydantic may call a member of a union: its discriminator, or its class."""
+    literals = [field.default for field in model.model_fields.values() if get_origin(field.annotation) is Literal]
+    return {model.__name__, *literals}
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -83,19 +83,27 @@ class MagvitV2Config(Config):
 class ResidualBlock(nn.Module):
     """norm, SiLU, conv, twice, around a skip connection; the norms are adaptive when `condition` > 0."""
 
-    def __init__(self, channels: int, out_channels: int, config: MagvitV2Config, condition: int = 0):
+    def __init__(self, channels: int, config: MagvitV2Config, condition: int = 0):
         super().__init__()
         first, second = KERNELS[config.kernels]
         self.norm1 = FrameNorm(channels, config.norm_groups, condition)
-        self.conv1 = CausalConv3d(channels, out_channels, first)
-        self.norm2 = FrameNorm(out_channels, config.norm_groups, condition)
-        self.conv2 = CausalConv3d(out_channels, out_channels, second)
-        self.skip = nn.Identity() if channels == out_channels else CausalConv3d(channels, out_channels, (1, 1, 1))
+        self.conv1 = CausalConv3d(channels, channels, first)
+        self.norm2 = FrameNorm(channels, config.norm_groups, condition)
+        self.conv2 = CausalConv3d(channels, channels, second)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         y = self.conv1(F.silu(self.norm1(x, condition)))
         y = self.conv2(F.silu(self.norm2(y, condition)))
-        return self.skip(x) + y
+        return x + y
+
+
+class Level(nn.ModuleList):
+    """Residual blocks of one resolution, each given the same condition."""
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        for block in self:
+            x = block(x, condition)
+        return x
 
 
 class Encoder(nn.Module):
@@ -108,8 +116,7 @@ class Encoder(nn.Module):
         self.stem = CausalConv3d(config.pixel_channels, widths[0], config.pixel_kernel)
         self.levels, self.downs = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
-            inside = [ResidualBlock(width, width, config) for _ in range(config.encoder_blocks)]
-            self.levels.append(nn.ModuleList(inside))
+            self.levels.append(Level(ResidualBlock(width, config) for _ in range(config.encoder_blocks)))
             if level + 1 < len(widths):
                 stride = config.strides[level]
                 self.downs.append(CausalConv3d(width, widths[level + 1], (2 * stride[0] - 1, 3, 3), stride))
@@ -119,8 +126,7 @@ class Encoder(nn.Module):
     def forward(self, video: Tensor) -> Tensor:
         x = self.stem(space_to_depth(video, self.patch))
         for level, blocks in enumerate(self.levels):
-            for block in blocks:
-                x = block(x)
+            x = blocks(x)
             if level < len(self.downs):
                 x = self.downs[level](x)
         return self.project(F.silu(self.norm(x)))
@@ -138,8 +144,7 @@ class Decoder(nn.Module):
         self.stem = CausalConv3d(config.bits, widths[0], middle)
         self.levels, self.ups = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
-            inside = [ResidualBlock(width, width, config, config.bits) for _ in range(config.decoder_blocks)]
-            self.levels.append(nn.ModuleList(inside))
+            self.levels.append(Level(ResidualBlock(width, config, config.bits) for _ in range(config.decoder_blocks)))
             if level + 1 < len(widths):
                 st, sh, sw = self.strides[level]
                 self.ups.append(CausalConv3d(width, widths[level + 1] * st * sh * sw, middle))
@@ -149,8 +154,7 @@ class Decoder(nn.Module):
     def forward(self, signs: Tensor) -> Tensor:
         x, condition = self.stem(signs), signs
         for level, blocks in enumerate(self.levels):
-            for block in blocks:
-                x = block(x, condition)
+            x = blocks(x, condition)
             if level < len(self.ups):
                 x = depth_to_space(self.ups[level](x), self.strides[level])
                 condition = nearest_in_time(condition, self.strides[level])

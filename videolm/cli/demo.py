@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from tqdm import tqdm
 
 from videolm import shapesworld
 from videolm.cli.output import emit, say
@@ -25,6 +24,7 @@ from videolm.media import Video, contact_sheet, write_image, write_video
 from videolm.media.clip import Image
 from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import model_folder, model_hash
+from videolm.progress import progress
 
 PROMPTS = (
     "a large red circle moves right on a black background",
@@ -108,7 +108,7 @@ def make(model: VideoLM, out: Path) -> list[Made]:
     made: list[Made] = []
     scenes = [shapesworld.draw_scene(SEED, index) for index in SCENES]
     jobs = 1 + 2 * len(scenes)
-    with tqdm(total=jobs, desc="demo", unit="job") as bar:
+    with progress(jobs, "demo", "job") as bar:
         seeds = range(len(PROMPTS))
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         result = model(PROMPTS, task="text_to_video", generator=generators)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from videolm.cli.output import emit, say
 from videolm.errors import UserError
@@ -22,8 +21,9 @@ from videolm.files import check_writable
 from videolm.media import Video, read_video, write_image, write_video
 from videolm.media.clip import Image
 from videolm.metrics import psnr
-from videolm.pipeline import VideoLM, VideoLMOutput
+from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import model_folder, model_hash
+from videolm.progress import progress
 from videolm.tasks import Variant
 
 SUFFIXES = (".mp4", ".gif")
@@ -56,8 +56,17 @@ def run(args: argparse.Namespace) -> None:
     folder = model_folder(args.model)
     model = VideoLM.from_pretrained(folder)
     width, height = args.size or (None, None)
+    inputs = {"text": args.prompt, "image": args.image, "video": args.video}
+    given = {name for name, value in inputs.items() if value is not None}
+    variant = model.choose(given, args.task, num_frames=args.num_frames, height=height, width=width)
+    targets = paths(args, variant)
+    shape = variant.format
+    video = None
+    if args.video is not None:
+        size = (shape.height, shape.width)
+        video = read_video(args.video, fps=model.tasks.fps, size=size, max_frames=shape.frames)
     started = time.monotonic()
-    with tqdm(desc="generate", unit="id", leave=False, disable=None) as bar:
+    with progress(None, "generate", "id") as bar:
 
         def on_step(_: VideoLM, done: int, of: int, __: dict[str, Any]) -> None:
             bar.total = of
@@ -67,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
             args.prompt,
             task=args.task,
             image=args.image,
-            video=args.video,
+            video=video,
             negative_prompt=args.negative_prompt,
             height=height,
             width=width,
@@ -81,8 +90,8 @@ def run(args: argparse.Namespace) -> None:
             callback_on_step_end=on_step,
         )
     seconds = time.monotonic() - started
-    truth = _truth(args.video, out)
-    for index, (clip, path) in enumerate(zip(out.videos, paths(args, out.variant), strict=True)):
+    truth = video if video is not None and len(video) > out.given else None
+    for index, (clip, path) in enumerate(zip(out.videos, targets, strict=True)):
         write(clip, path, args.force)
         record = {
             "task": out.variant.task.name,
@@ -142,15 +151,6 @@ def continuation(clip: Video, truth: Video, given: int) -> dict[str, float]:
         "psnr": round(float(psnr(clip.to_tensor()[:, after][None], true)), 2),
         "psnr_repeat_last": round(float(psnr(last, true)), 2),
     }
-
-
-def _truth(path: str | None, out: VideoLMOutput) -> Video | None:
-    """The input clip where it goes on past the frames given."""
-    if path is None:
-        return None
-    shape = out.variant.format
-    video = read_video(path, fps=out.fps, size=(shape.height, shape.width), max_frames=shape.frames)
-    return video if len(video) > out.given else None
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """`videolm COMMAND …`: finds the command, and turns outcomes into exit codes.
 
-0 done, 1 the program failed, 2 the user can mend it (one line on stderr), 130 interrupted. `--debug` shows the traceback.
+0 done, 1 the program failed, 2 the user can mend it (one line on stderr), 130 interrupted; `--debug` shows where.
 """
 
 from __future__ import annotations
@@ -46,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     argv = [word for word in argv if word != "--debug"]
-    if not debug:
-        quiet_libraries()
+    quiet_libraries()
     try:
         return _run(argv)
     except SystemExit as exit:  # --help and --version
@@ -73,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     parser = Parser(prog="videolm", description="Video, images and text as tokens of one language model.")
     parser.epilog = "commands:\n" + "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())
-    parser.epilog += "\n\nexample:\n  videolm generate text_to_video --prompt 'a small red circle moves right on a blue background'"
+    parser.epilog += (
+        "\n\nexample:\n  videolm generate text_to_video --prompt 'a small red circle moves right on a blue background'"
+    )
     parser.add_argument("--version", action="version", version=f"videolm {videolm.__version__}")
     parser.add_argument("command", metavar="COMMAND", nargs="?")
     if not argv or argv[0] not in COMMANDS:

@@ -1,7 +1,7 @@
 """Tokenised examples on disk: Arrow files by `datasets`, one folder a stream, with a manifest.
 
-Reading them needs no tokenizer. The manifest names the tokenizer by the hash of its weights, so shards of another one are
-refused instead of being trained on.
+Reading them needs no tokenizer. The manifest names the tokenizer by the hash of its weights, so shards of another one
+are refused instead of being trained on.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from videolm.component import read_json
 from videolm.data.sources import Source
 from videolm.errors import UserError
+from videolm.progress import progress
 from videolm.tokenizers.protocol import VideoTokenizer
 from videolm.tokenizers.text.t5 import TextEncoder
 
@@ -87,7 +87,7 @@ def tokenize(
 
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal cut
-        with tqdm(total=len(source), desc=f"tokenize {folder.name}", unit="clip") as bar:
+        with progress(len(source), f"tokenize {folder.parent.name}/{folder.name}", "clip") as bar:
             for start in range(0, len(source), batch):
                 examples = [source[index] for index in range(start, min(start + batch, len(source)))]
                 codes = encode([example.video.to_tensor() for example in examples], tokenizer)

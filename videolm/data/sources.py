@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Protocol
 
@@ -103,51 +104,59 @@ class FolderSource:
     """See `Source`: every window of every clip. Frames are read once, at the model's rate and size, and kept."""
 
     def __init__(self, config: FolderData, stream: str, shape: Format, fps: float, split: Split):
-        folder = Path(config.path)
-        if not folder.is_dir():
-            raise UserError(f"the folder of clips {folder} does not exist; set it with --data.path")
-        captions = read_captions(folder)
-        size = (shape.height, shape.width)
         need = 1 if stream == "image" else shape.frames
         self.fps, self.frames = fps, need
-        self.clips: list[Video] = []
-        self.texts: list[tuple[str, ...]] = []
+        self.clips = [
+            clip
+            for clip in read_folder(config.path, config.fit, fps, shape.height, shape.width)
+            if len(clip.video) >= need
+        ]
         self.windows: list[tuple[int, int]] = []  # (clip, first frame)
-        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES + IMAGE_SUFFIXES)
-        for path in paths:
-            still = path.suffix.lower() in IMAGE_SUFFIXES
-            if still and need > 1:
-                continue
-            video = (
-                Video(read_image(path, size=size, fit=config.fit).pixels[None], fps)
-                if still
-                else read_video(path, fps=fps, size=size, fit=config.fit)
-            )
-            kept = len(video) - int(len(video) * config.validation_share)
-            held = len(video) - kept >= need
-            first, stop = (0, kept if held else len(video)) if split == "train" else (kept, len(video))
-            starts = range(first, stop - need + 1, config.stride)
-            self.windows += [(len(self.clips), start) for start in starts]
-            self.clips.append(video)
-            self.texts.append(captions.get(path.relative_to(folder).as_posix(), ()))
+        for index, clip in enumerate(self.clips):
+            length = len(clip.video)
+            kept = length - int(length * config.validation_share)
+            if length - kept < need:
+                kept = length  # too little would be held out
+            first, stop = (0, kept) if split == "train" else (kept, length)
+            self.windows += [(index, start) for start in range(first, stop - need + 1, config.stride)]
         if split == "train" and not self.windows:
-            raise UserError(
-                f"no training clips in {folder}: of {len(paths)} files none has {need} frames at {fps:g} a second"
-            )
+            raise UserError(f"no training clips in {config.path}: no file has {need} frames at {fps:g} a second")
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, index: int) -> Example:
         clip, start = self.windows[index]
-        frames = self.clips[clip].frames[start : start + self.frames]
-        return Example(Video(np.ascontiguousarray(frames), self.fps), self.texts[clip])
+        video, captions = self.clips[clip]
+        return Example(Video(np.ascontiguousarray(video.frames[start : start + self.frames]), self.fps), captions)
 
     def captions(self) -> list[str]:
-        return [text for texts in self.texts for text in texts]
+        return [text for clip in self.clips for text in clip.captions]
 
 
 DataConfig = Annotated[ShapesWorldData | FolderData, Field(discriminator="kind")]
+
+
+@lru_cache(maxsize=1)
+def read_folder(path: str, fit: Fit, fps: float, height: int, width: int) -> list[Example]:
+    """Every film and picture in a folder and below, at one rate and size, with its captions.
+
+    Raises `UserError` for a folder that does not exist and for a file that cannot be read.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"the folder of clips {folder} does not exist; set it with --data.path")
+    captions = read_captions(folder)
+    found = []
+    for file in sorted(folder.rglob("*")):
+        if file.suffix.lower() in VIDEO_SUFFIXES:
+            video = read_video(file, fps=fps, size=(height, width), fit=fit)
+        elif file.suffix.lower() in IMAGE_SUFFIXES:
+            video = Video(read_image(file, size=(height, width), fit=fit).pixels[None], fps)
+        else:
+            continue
+        found.append(Example(video, captions.get(file.relative_to(folder).as_posix(), ())))
+    return found
 
 
 def read_captions(folder: Path) -> dict[str, tuple[str, ...]]:

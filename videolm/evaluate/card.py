@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from torch import nn
+
 from videolm.evaluate.shapes import evaluate_shapes
 from videolm.files import atomic_path
 from videolm.pipeline import VideoLM
@@ -22,16 +24,18 @@ pipeline_tag: text-to-video
 
 {summary}
 
-Made by `videolm train {recipe}`: {parameters}. Tasks: {tasks}. Formats (frames, height, width): {formats} at {fps:g} frames
-a second. Weights {hash}, stored in float16.
+Made by `videolm train {recipe}`: {parameters}. Tasks: {tasks}.
+Formats (frames, height, width): {formats} at {fps:g} frames a second. Weights {hash}, stored in float16.
 {scores}"""
 SCORES = """
-Measured on {samples} clips a row with `videolm evaluate shapes --model {folder} --samples {samples}` (sampling: {sampling}).
+Measured on {samples} clips a row with `videolm evaluate shapes --model {folder} --samples {samples}`
+(sampling: {sampling}).
 Held-out combinations of colour, shape and motion were never shown in training; they are averaged over motions.
 
 {table}
 
-The tokenizer alone: {psnr:.2f} dB on clips it was not trained on, {codes:.0f} codes in use, perplexity {perplexity:.0f}.
+The tokenizer alone, on clips it was not trained on: {psnr:.2f} dB, {codes:.0f} codes in use,
+perplexity {perplexity:.0f}.
 """
 
 
@@ -53,8 +57,13 @@ def evaluate_and_describe(folder: Path, recipe: Recipe, name: str) -> dict[str, 
 
 def card(model: VideoLM, folder: Path, recipe: Recipe, name: str, scores: dict[str, dict[str, float]]) -> str:
     """The text of the model card."""
-    parts = {"video tokenizer": model.tokenizer, "text encoder": model.text, "language model": model.lm}
-    sizes = [f"{part} {sum(p.numel() for p in module.parameters()) / 1e6:.1f}M" for part, module in parts.items()]
+    parts: dict[str, nn.Module] = {
+        "video tokenizer": model.tokenizer,
+        "text encoder": model.text,
+        "language model": model.lm,
+    }
+    weights = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}
+    sizes = [f"{part} {count / 1e6:.1f}M" for part, count in weights.items()]
     measured = ""
     if scores:
         first = scores["reconstruction"]

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
 from videolm import shapesworld
 from videolm.errors import UserError
-from videolm.media import Video
+from videolm.media import Image, Video
 from videolm.metrics import code_usage, psnr
 from videolm.pipeline import VideoLM
+from videolm.progress import progress
 from videolm.shapesworld import Judgement, Scene
 
 Split = Literal["train", "held_out"]
@@ -44,28 +43,27 @@ def evaluate_task(
     truths = scenes(samples, split, seed)
     still = variant.format.frames == 1
     judged: list[Judgement] = []
-    for start in tqdm(range(0, samples, batch), desc=f"{task} {split}", unit="batch"):
-        part = truths[start : start + batch]
-        judged += [shapesworld.judge(clip.frames) for clip in _generate(model, task, part, seed, start, still)]
+    with progress(samples, f"{task} {split}", "clip") as bar:
+        for start in range(0, samples, batch):
+            part = truths[start : start + batch]
+            judged += [shapesworld.judge(clip.frames) for clip in _generate(model, task, part, seed, start, still)]
+            bar.update(len(part))
     captions = [shapesworld.image_caption(s) if still else shapesworld.caption(s) for s in truths]
     return {**shapesworld.score(judged, captions, over_motions=split == "held_out"), "samples": samples}
 
 
-def _generate(
-    model: VideoLM, task: str, truths: Sequence[Scene], seed: int, start: int, still: bool
-) -> list[Video]:
+def _generate(model: VideoLM, task: str, truths: Sequence[Scene], seed: int, start: int, still: bool) -> list[Video]:
     variant = model.tasks.find(task)
     captions = [shapesworld.image_caption(s) if still else shapesworld.caption(s) for s in truths]
     generators = [torch.Generator().manual_seed(seed + start + index) for index in range(len(truths))]
     if not variant.prefix:
         return model(captions, task=task, generator=generators).videos
-    videos: list[Video] = []
     size = (variant.format.height, variant.format.width)
-    for scene, caption, generator in zip(truths, captions, generators, strict=True):
-        clip = shapesworld.render(scene, variant.format.frames, size)[: variant.prefix]
-        given: dict[str, np.ndarray] = {"image": clip[0]} if variant.task.image_input else {"video": clip}
-        videos += model(caption, task=task, generator=[generator], **given).videos  # type: ignore[arg-type]
-    return videos
+    clips = [shapesworld.render(scene, variant.format.frames, size)[: variant.prefix] for scene in truths]
+    if variant.task.image_input:
+        return model(captions, task=task, generator=generators, image=[Image(clip[0]) for clip in clips]).videos
+    videos = [Video(clip, model.tasks.fps) for clip in clips]
+    return model(captions, task=task, generator=generators, video=videos).videos
 
 
 @torch.inference_mode()
@@ -76,7 +74,7 @@ def evaluate_tokenizer(model: VideoLM, samples: int, *, seed: int = SEED, batch:
     judged: list[Judgement] = []
     quality: list[torch.Tensor] = []
     used: list[torch.Tensor] = []
-    for start in tqdm(range(0, samples, batch), desc="reconstructions", unit="batch"):
+    for start in range(0, samples, batch):
         part = truths[start : start + batch]
         frames = [shapesworld.render(scene, shape.frames, (shape.height, shape.width)) for scene in part]
         clips = torch.stack([Video(each, model.tasks.fps).to_tensor() for each in frames]).to(model.device)

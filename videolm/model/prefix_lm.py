@@ -67,9 +67,9 @@ class PrefixLM(PreTrainedModel):
         elif isinstance(module, nn.RMSNorm):
             nn.init.ones_(module.weight)
         if isinstance(module, Transformer):
-            for block in module.layers:
-                for out in (block.attention.o_proj, block.mlp.down_proj):
-                    nn.init.normal_(out.weight, std=0.02 / (2 * len(module.layers)) ** 0.5)
+            for name, weight in module.named_parameters():
+                if name.endswith(("o_proj.weight", "down_proj.weight")):
+                    nn.init.normal_(weight, std=0.02 / (2 * len(module.layers)) ** 0.5)
 
     def hidden(
         self,

@@ -1,12 +1,12 @@
 """`VideoLM`: prompts, pictures and clips in, clips out, by whichever task fits.
 
-    prompt, frames ──► ids ──► engine ──► ids ──► codes ──► pixels
+prompt, frames ──► ids ──► engine ──► ids ──► codes ──► pixels
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -54,9 +54,11 @@ class VideoLMOutput:
     def save(self, path: str | Path, overwrite: bool = False) -> list[Path]:
         """Write the clips: `clip.mp4`, or `clip-0.mp4`, `clip-1.mp4` … when there are several."""
         path = Path(path)
-        names = [path] if len(self.videos) == 1 else [
-            path.with_stem(f"{path.stem}-{index}") for index in range(len(self.videos))
-        ]
+        names = (
+            [path]
+            if len(self.videos) == 1
+            else [path.with_stem(f"{path.stem}-{index}") for index in range(len(self.videos))]
+        )
         for video, name in zip(self.videos, names, strict=True):
             write_video(video, name, overwrite=overwrite)
         return names
@@ -110,8 +112,8 @@ class VideoLM:
         prompt: str | Sequence[str] | None = None,
         *,
         task: str | None = None,
-        image: ImageInput | None = None,
-        video: VideoInput | None = None,
+        image: ImageInput | Sequence[ImageInput] | None = None,
+        video: VideoInput | Sequence[Video] | None = None,
         negative_prompt: str | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -125,20 +127,22 @@ class VideoLM:
         output_type: OutputType = "np",
         return_dict: bool = True,
         callback_on_step_end: Callable[[VideoLM, int, int, dict[str, Any]], Any] | None = None,
-    ) -> VideoLMOutput | tuple[Any]:
+    ) -> VideoLMOutput:
         """Generate clips.
 
         Args:
             prompt: one or several; `num_videos_per_prompt` clips are made of each, in order.
             task: by default the one that the inputs given call for.
-            image: the first frame: a picture, an array (H, W, 3) or a file. Cut and resized to the model's size.
-            video: the first frames: a clip, an array (f, H, W, 3) at the model's rate, or a file; what goes beyond the
-                frames that the task takes is not read.
+            image: the first frame: a picture, an array (H, W, 3) or a file, cut and resized to the model's size; or a
+                list of them, one for each prompt.
+            video: the first frames: a clip, an array (f, H, W, 3) at the model's rate, a list of pictures or a file;
+                or a list of clips, one for each prompt. Frames beyond those that the task takes are not used.
             negative_prompt: what guidance leads away from; by default no text.
             height, width, num_frames: of a format the model was trained on; by default its first.
             guidance_scale, temperature, top_k, top_p: see `Sampling`; by default the model's own.
             generator: one for each clip, or one that seeds them all.
             callback_on_step_end: called with (self, positions done, positions in all, {}).
+            return_dict: False returns the tuple (frames,) instead, as in diffusers.
 
         Raises:
             UserError: inputs that do not fit the task, or a size, length or prompt that the model does not have.
@@ -146,24 +150,16 @@ class VideoLM:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
         if num_videos_per_prompt < 1:
             raise UserError(f"num_videos_per_prompt is {num_videos_per_prompt}, and must be at least 1")
-        if (height is None) != (width is None):
-            raise UserError("height and width go together")
-        given = {"text": bool(prompts), "image": image is not None, "video": video is not None}
-        chosen = self.tasks.get(task) if task else self._task_for(given)
-        _check_inputs(chosen, given)
-        size = (height, width) if height and width else None
-        variant = self.tasks.find(chosen.name, frames=num_frames, size=size)
+        inputs = {"text": prompts or None, "image": image, "video": video}
+        given = {name for name, value in inputs.items() if value is not None}
+        variant = self.choose(given, task, num_frames=num_frames, height=height, width=width)
         frames = None
         if variant.prefix:
-            clip = self._clip(image if video is None else video, variant)
-            fitting = [p for p in chosen.prefixes if p <= len(clip)]
-            if not fitting:
-                raise UserError(
-                    f"{chosen.name} needs at least {min(chosen.prefixes)} frames at {self.tasks.fps:g} a second, "
-                    f"the video has {len(clip)}"
-                )
-            variant = self.tasks.find(chosen.name, frames=num_frames, size=size, prefix=min(variant.prefix, max(fitting)))
-            frames = clip.frames[: variant.prefix]
+            values = _one_each(image if video is None else video, len(prompts) or 1)
+            clips = [self._clip(value, variant) for value in values]
+            variant = self._with_prefix(variant, min(len(clip) for clip in clips))
+            given_frames = np.stack([clip.frames[: variant.prefix] for clip in clips])
+            frames = np.repeat(given_frames, len(prompts or [""]) * num_videos_per_prompt // len(clips), axis=0)
         changes = {"guidance_scale": guidance_scale, "temperature": temperature, "top_k": top_k, "top_p": top_p}
         changes = {name: value for name, value in changes.items() if value is not None}
         sampling = parse(Sampling, self.sampling.model_dump(), changes)
@@ -178,15 +174,44 @@ class VideoLM:
             callback_on_step_end,
         )
         out = self._output(codes, variant, frames, tokens, output_type)
-        return out if return_dict else (out.frames,)
+        return out if return_dict else (out.frames,)  # type: ignore[return-value]  # as diffusers does
 
-    def _task_for(self, given: dict[str, bool]) -> Task:
+    def choose(
+        self,
+        given: Collection[str],
+        task: str | None = None,
+        *,
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+    ) -> Variant:
+        """The variant that a call runs: see `__call__`. `given` names the inputs: "text", "image", "video"."""
+        if (height is None) != (width is None):
+            raise UserError("height and width go together")
+        chosen = self.tasks.get(task) if task else self._task_for(given)
+        if misfit := _misfit(chosen, given):
+            raise UserError(misfit)
+        size = (height, width) if height is not None and width is not None else None
+        return self.tasks.find(chosen.name, frames=num_frames, size=size)
+
+    def _with_prefix(self, variant: Variant, available: int) -> Variant:
+        """The variant of the same task and format that is given the most of the `available` frames."""
+        task, shape, _ = variant
+        fitting = [v for v in task.variants([shape]) if v.prefix <= available]
+        if not fitting:
+            raise UserError(
+                f"{task.name} needs at least {min(task.prefixes)} frames at {self.tasks.fps:g} a second, "
+                f"the video has {available}"
+            )
+        return max(fitting, key=lambda v: v.prefix)
+
+    def _task_for(self, given: Collection[str]) -> Task:
         """The first task that takes exactly the inputs given, those that make clips before those that make pictures."""
         tasks = sorted(self.tasks.tasks, key=lambda task: task.output.stream == "image")
         for task in tasks:
             if not _misfit(task, given):
                 return task
-        what = " and ".join(name for name, there in given.items() if there) or "no input"
+        what = " and ".join(sorted(given)) or "no input"
         raise UserError(f"no task of this model takes {what} alone; name one: {', '.join(t.name for t in tasks)}")
 
     def _clip(self, value: ImageInput | VideoInput | None, variant: Variant) -> Video:
@@ -220,11 +245,11 @@ class VideoLM:
         callback: Callable[[VideoLM, int, int, dict[str, Any]], Any] | None,
     ) -> tuple[Tensor, int]:
         """The clips' codes (b, t, h, w), and how many ids were drawn for each."""
-        streams = {}
+        streams: dict[str, Tensor] = {}
         if frames is not None:
-            clip = Video(frames, self.tasks.fps).to_tensor()[None].to(self.device, self.lm.dtype)
-            codes = self.tokenizer.encode(clip)
-            streams[layout.variant.task.output.stream] = codes.expand(len(prompts), -1, -1, -1)
+            clips = torch.stack([Video(each, self.tasks.fps).to_tensor() for each in frames])
+            codes = self.tokenizer.encode(clips.to(self.device, self.lm.dtype))
+            streams[layout.variant.task.output.stream] = codes
         rows = layout.build(streams).to(self.device)
         if len(rows) != len(prompts):
             rows = rows.expand(len(prompts), -1)
@@ -257,7 +282,8 @@ class VideoLM:
                     f"the prompt has {len(row)} tokens and the model takes {self.tasks.text_length}; "
                     f"shorten it: {prompt[:60]!r}…"
                 )
-        return TextInput(*self.text(ids), layout.text.start)
+        embeddings, mask = self.text(ids)
+        return TextInput(embeddings, mask, layout.text.start)
 
     @torch.inference_mode()
     def _output(
@@ -266,7 +292,10 @@ class VideoLM:
         video = self.tokenizer.decode(codes).float().clamp(-1, 1).cpu()  # b c f H W
         clips = [Video.from_tensor(clip, self.tasks.fps) for clip in video]
         if frames is not None:  # the frames given stand in the clip as they were given
-            clips = [Video(np.concatenate([frames, clip.frames[len(frames) :]]), clip.fps) for clip in clips]
+            clips = [
+                Video(np.concatenate([first, clip.frames[len(first) :]]), clip.fps)
+                for first, clip in zip(frames, clips, strict=True)
+            ]
         made: Any = np.stack([clip.frames for clip in clips]).astype(np.float32) / 255
         if output_type == "pt":
             made = torch.from_numpy(made).movedim(-1, 2)
@@ -277,22 +306,24 @@ class VideoLM:
         return VideoLMOutput(made, clips, tokens, self.tasks.fps, variant, variant.prefix)
 
 
-def _misfit(task: Task, given: dict[str, bool]) -> str | None:
+def _one_each(value: Any, prompts: int) -> list[Any]:
+    """The inputs of a call: the one given for all prompts, or one for each."""
+    several = isinstance(value, list | tuple) and bool(value) and not isinstance(value[0], PIL.Image.Image)
+    if several and len(value) != prompts:
+        raise UserError(f"{len(value)} inputs were given for {prompts} prompts")
+    return list(value) if several else [value]
+
+
+def _misfit(task: Task, given: Collection[str]) -> str | None:
     """What keeps a task from these inputs, or None when they fit."""
     takes = {"text": task.text is not None, "image": task.image_input, "video": task.video_input}
     needs = {**takes, "text": task.text is not None and not task.text.optional}
     names = {"text": "a prompt", "image": "an image", "video": "a video"}
-    missing = [names[name] for name, needed in needs.items() if needed and not given[name]]
+    missing = [names[name] for name, needed in needs.items() if needed and name not in given]
     if missing:
         return f"{task.name} needs {' and '.join(missing)}"
-    surplus = [names[name] for name, there in given.items() if there and not takes[name]]
+    surplus = [names[name] for name in sorted(given) if not takes[name]]
     return f"{task.name} takes no {surplus[0].split()[-1]}" if surplus else None
-
-
-def _check_inputs(task: Task, given: dict[str, bool]) -> None:
-    misfit = _misfit(task, given)
-    if misfit:
-        raise UserError(misfit)
 
 
 def _generators(given: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[torch.Generator]:

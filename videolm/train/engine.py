@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from videolm.config import Config
 from videolm.errors import UserError
@@ -162,7 +162,9 @@ def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[st
     adam = {"lr": config.lr, "betas": config.betas, "eps": 1e-8}
     muon = {"lr": config.muon_lr, "momentum": 0.95, "use_muon": True}
     chosen = set(hidden_matrices(module)) if config.name == "muon" else set()
-    matrices, tables, vectors = [], [], []
+    matrices: list[nn.Parameter] = []
+    tables: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for parameter in module.parameters():
         if parameter.requires_grad:
             kind = matrices if parameter in chosen else tables if parameter.ndim > 1 else vectors

@@ -1,22 +1,24 @@
 """The one training loop: steps, progress, metrics, checkpoints and resume, whatever is trained.
 
-Everything a step needs follows from its number, so a run that was killed and resumed takes the same steps as one that was
-not: a checkpoint holds weights, optimiser state and averages, and the number of the next step is the data position.
+Everything a step needs follows from its number, so a run that was killed and resumed takes the same steps as one that
+was not: a checkpoint holds weights, optimiser state and averages, and the number of the next step is the data position.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from videolm.errors import UserError
+from videolm.progress import progress
 from videolm.train.engine import Engine, EngineConfig, OptimizerConfig
 
 KEEP = 2  # checkpoints
@@ -122,7 +124,7 @@ def train(
         return values
 
     module.train()
-    with tqdm(total=steps, initial=start, desc=name, unit="step", disable=engine.rank != 0) as bar:
+    with progress(steps, name, "step", done=start, enabled=engine.rank == 0) as bar:
         for step in range(start, steps):
             logs = engine.step(batches(step, engine), optimizer.scale(step, steps))
             if average:
@@ -135,7 +137,9 @@ def train(
                 bar.set_postfix(shown, refresh=False)
             if done % validate_every == 0 or done == steps:
                 results = evaluate(done)
-                tqdm.write(f"{name} {done}/{steps}: " + ", ".join(f"{k} {v:.4g}" for k, v in results.items()))
+                if engine.rank == 0:
+                    told = ", ".join(f"{key} {value:.4g}" for key, value in results.items())
+                    tqdm.write(f"{name} {done}/{steps}: {told}", file=sys.stderr)
             if time.monotonic() - saved > 60 * checkpoint_minutes or done == steps:
                 _save(engine, average, checkpoints, done, results)
                 saved = time.monotonic()
@@ -151,7 +155,7 @@ def _save(engine: Engine, average: Average | None, folder: Path, step: int, resu
     engine.save(folder, _checkpoint(step), state)
     if engine.rank == 0:
         for old in sorted(folder.glob("step-*"))[:-KEEP]:
-            _remove(old)
+            shutil.rmtree(old)
 
 
 def _resume(engine: Engine, average: Average | None, folder: Path) -> int:
@@ -169,15 +173,6 @@ def _checkpoint(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder)
-
-
 def to_device(value: Tensor, like: nn.Module) -> Tensor:
     """`value` on the device of a module's weights."""
     return value.to(next(like.parameters()).device, non_blocking=True)
-
-
-__all__ = ["Average", "Log", "to_device", "torch", "train"]

@@ -148,6 +148,9 @@ class Run:
             raise UserError(f"there is no run in {self.folder} to resume; leave --resume out")
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise UserError(f"{self.folder} is not empty: choose another --out")
+        if not written.exists():
+            for split in ("train", "validation"):  # what is wrong with the data is said before anything is written
+                self.source("video", split)
         self.folder.mkdir(parents=True, exist_ok=True)
         if int(os.environ.get("RANK", "0")) == 0 and not written.exists():
             written.write_text(dump_yaml(recipe))
@@ -205,9 +208,7 @@ class Run:
         text = self.text_encoder()
         shards, held = self.shards(tokenizer, text, "train"), self.shards(tokenizer, text, "validation")
         sizes = ("special_size", "visual_size", "audio_levels", "audio_size")
-        config = PrefixLMConfig(
-            recipe.lm, **{name: getattr(vocabulary, name) for name in sizes}, text_size=text.width
-        )
+        config = PrefixLMConfig(recipe.lm, **{name: getattr(vocabulary, name) for name in sizes}, text_size=text.width)
         lm = PrefixLM(config)
         work = self.folder / "lm_training"
         layouts = [lay_out(variant, tasks, vocabulary, tokenizer.grid) for variant in tasks.variants()]

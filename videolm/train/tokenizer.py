@@ -104,7 +104,9 @@ def train_tokenizer(
         parts = [reconstruct(tokenizer, to_device(part, tokenizer)) for part in held.split(config.batch)]
         video, codes = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
         pairs = [clip for index in range(min(4, len(held))) for clip in (held[index], video[index])]
-        rows = [(name, Video.from_tensor(clip, fps)) for name, clip in zip(["clip", "decoded"] * 4, pairs, strict=False)]
+        rows = [
+            (name, Video.from_tensor(clip, fps)) for name, clip in zip(["clip", "decoded"] * 4, pairs, strict=False)
+        ]
         log.picture(step, "reconstructions", contact_sheet(rows).pixels)
         return {"psnr": float(psnr(video, held).mean()), **code_usage(codes, tokenizer.codebook_size)}
 

@@ -1,0 +1,27 @@
+"""What several rooms' tests share: a small trained model, and the folder of real clips."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder made by the recipe `shapesworld/tiny`: real in every part, and untaught."""
+    from videolm.cli.main import main
+
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["train", "shapesworld/tiny", "--out", str(out)]) == 0
+    return out / "model"
+
+
+@pytest.fixture(scope="session")
+def real_clips() -> Path:
+    """The folder of real footage (`VIDEOLM_TEST_CLIPS`), or a skip that says what is missing."""
+    folder = Path(os.environ.get("VIDEOLM_TEST_CLIPS", ROOT.parent / "shared" / "clips"))
+    if not (folder / "bikes.mp4").is_file():
+        pytest.skip(f"no bikes.mp4 in {folder}; set VIDEOLM_TEST_CLIPS to a folder of real clips")
+    return folder

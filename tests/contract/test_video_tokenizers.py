@@ -1,0 +1,243 @@
+"""What every registered video tokenizer promises (`videolm/tokenizers/protocol.py`), on random weights in float64.
+
+A new tokenizer is tested by a line in `CASES`.
+"""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from videolm.component import CONFIG_FILE, WEIGHTS_FILE
+from videolm.config import parse, read_yaml
+from videolm.errors import UserError
+from videolm.shapes import pixel_frames
+from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
+
+
+def preset(name: str, **changes: Any) -> dict[str, Any]:
+    return read_yaml(str(files("videolm.configs") / "tokenizer" / f"{name}.yaml")) | changes
+
+
+PAPER = {"base_channels": 8, "norm_groups": 4, "encoder_blocks": 1, "decoder_blocks": 1}
+CASES: dict[str, dict[str, Any]] = {
+    "magvit_v2 tiny": preset("magvit_v2_tiny"),
+    "magvit_v2 small": preset("magvit_v2_small", base_channels=24),
+    "magvit_v2 at paper shape": preset("magvit_v2", **PAPER),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def tokenizer(request: pytest.FixtureRequest) -> VideoTokenizer:
+    kind = VIDEO_TOKENIZERS.get(CASES[request.param]["name"])
+    torch.manual_seed(0)
+    made = kind(parse(kind.Settings, CASES[request.param])).eval()
+    for name, weight in made.named_parameters():
+        if "modulate" in name:  # zero at the start: the adaptive norms would not be tested
+            torch.nn.init.normal_(weight, std=0.3)
+    return made.double().requires_grad_(False)
+
+
+def make_clip(tokenizer: VideoTokenizer, latents: int = 4, seed: int = 0, batch: int = 1) -> Tensor:
+    side = tokenizer.spatial_stride
+    frames = pixel_frames(latents, tokenizer.temporal_stride)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, 3, frames, 2 * side, 3 * side, generator=generator, dtype=torch.float64) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def video(tokenizer: VideoTokenizer) -> Tensor:
+    return make_clip(tokenizer, batch=4)
+
+
+@pytest.fixture(scope="module")
+def codes(tokenizer: VideoTokenizer, video: Tensor) -> Tensor:
+    return tokenizer.encode(video)
+
+
+def test_every_registered_tokenizer_is_here() -> None:
+    assert {case["name"] for case in CASES.values()} == set(VIDEO_TOKENIZERS)
+
+
+def test_the_grid_is_the_shape_of_the_codes(tokenizer: VideoTokenizer) -> None:
+    for latents in (1, 2, 4):
+        clip = make_clip(tokenizer, latents, batch=2)
+        codes = tokenizer.encode(clip)
+        grid = tokenizer.grid(*clip.shape[2:])
+        assert codes.shape == (2, *grid) and grid == (latents, 2, 3)
+        assert codes.dtype == torch.int64 and 0 <= codes.min() and codes.max() < tokenizer.codebook_size
+        assert tokenizer.decode(codes).shape == clip.shape
+
+
+def test_codes_of_random_weights_tell_clips_apart(tokenizer: VideoTokenizer, codes: Tensor) -> None:
+    """Else nothing below could fail."""
+    assert len(codes.unique()) >= codes.numel() // 2
+    assert (tokenizer.encode(make_clip(tokenizer, seed=1, batch=4)) != codes).float().mean() > 0.5
+
+
+def test_no_code_depends_on_a_later_frame(tokenizer: VideoTokenizer, video: Tensor, codes: Tensor) -> None:
+    if not tokenizer.causal:
+        pytest.skip("not a causal tokenizer")
+    other = make_clip(tokenizer, seed=1, batch=4)
+    for frame in range(video.shape[2]):
+        changed = video.clone()
+        changed[:, :, frame] = other[:, :, frame]
+        holder = -(-frame // tokenizer.temporal_stride)  # the latent frame that holds it
+        differs = tokenizer.encode(changed) != codes
+        assert not differs[:, :holder].any(), f"frame {frame} changed a code of an earlier latent frame"
+        assert differs[:, holder].any(), f"frame {frame} changed nothing: this test could not fail"
+
+
+def test_codes_of_the_first_frames_begin_those_of_the_clip(
+    tokenizer: VideoTokenizer, video: Tensor, codes: Tensor
+) -> None:
+    if not tokenizer.causal:
+        pytest.skip("not a causal tokenizer")
+    for latents in range(1, codes.shape[1] + 1):
+        start = video[:, :, : pixel_frames(latents, tokenizer.temporal_stride)]
+        assert torch.equal(tokenizer.encode(start), codes[:, :latents])
+
+
+def test_an_image_has_the_codes_of_a_first_frame(tokenizer: VideoTokenizer, video: Tensor, codes: Tensor) -> None:
+    if not tokenizer.first_frame_alone:
+        pytest.skip("the first frame does not stand alone")
+    assert torch.equal(tokenizer.encode(video[:, :, :1]), codes[:, :1])
+
+
+def test_the_first_codes_decode_to_the_first_frames(tokenizer: VideoTokenizer, codes: Tensor) -> None:
+    """The decoder is causal too: frames can be shown while later ones are drawn."""
+    if not tokenizer.causal:
+        pytest.skip("not a causal tokenizer")
+    whole = tokenizer.decode(codes)
+    assert whole.std() > 0.05
+    for latents in range(1, codes.shape[1]):
+        frames = pixel_frames(latents, tokenizer.temporal_stride)
+        torch.testing.assert_close(tokenizer.decode(codes[:, :latents]), whole[:, :, :frames])
+        later = codes.clone()
+        later[:, latents:] = codes[:, latents:].roll(1, -1)
+        changed = tokenizer.decode(later)
+        torch.testing.assert_close(changed[:, :, :frames], whole[:, :, :frames])
+        assert not torch.allclose(changed[:, :, frames:], whole[:, :, frames:])
+
+
+def test_clips_of_a_batch_do_not_touch_one_another(tokenizer: VideoTokenizer, video: Tensor, codes: Tensor) -> None:
+    batch = torch.cat([make_clip(tokenizer, seed=1), video])
+    assert torch.equal(tokenizer.encode(batch)[1:], codes)
+    assert torch.equal(tokenizer.encode(video[2:3]), codes[2:3])
+    both = tokenizer.decode(torch.cat([codes.flip(1), codes]))
+    torch.testing.assert_close(both[1:], tokenizer.decode(codes))
+
+
+def test_the_training_pass_is_encode_and_decode(tokenizer: VideoTokenizer, video: Tensor, codes: Tensor) -> None:
+    out = tokenizer(video.requires_grad_())
+    assert torch.equal(out.codes, codes)
+    torch.testing.assert_close(out.video, tokenizer.decode(codes))
+    assert out.losses and all(torch.isfinite(term) for term in out.losses.values())
+    (gradient,) = torch.autograd.grad(out.video.square().sum(), video)
+    video.requires_grad_(False)
+    assert torch.isfinite(gradient).all() and gradient.abs().sum() > 0  # it passes the quantiser
+
+
+def test_saved_and_loaded_it_gives_the_same_codes(
+    tokenizer: VideoTokenizer, video: Tensor, codes: Tensor, tmp_path: Path
+) -> None:
+    tokenizer.save_pretrained(tmp_path / "made" / "here")
+    again = type(tokenizer).from_pretrained(tmp_path / "made" / "here", dtype=torch.float64)
+    assert again.config == tokenizer.config and not again.training
+    # read through float32: so are these weights, and the ones drawn in float32 are exact
+    assert torch.equal(again.encode(video), codes)
+    torch.testing.assert_close(again.decode(codes), tokenizer.decode(codes))
+
+
+def test_saved_in_half_precision(tokenizer: VideoTokenizer, video: Tensor, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path / "whole", torch.float32)
+    tokenizer.save_pretrained(tmp_path / "half", torch.float16)
+    sizes = [(tmp_path / name / WEIGHTS_FILE).stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.7 * sizes[0]
+    again = type(tokenizer).from_pretrained(tmp_path / "half")
+    assert next(again.parameters()).dtype == torch.float32
+    assert (again.encode(video.float()) == tokenizer.encode(video)).float().mean() > 0.8
+
+
+def test_sizes_and_lengths_that_do_not_fit(tokenizer: VideoTokenizer) -> None:
+    side, frames = tokenizer.spatial_stride, pixel_frames(2, tokenizer.temporal_stride)
+    with pytest.raises(UserError, match=f"multiples of {side}"):
+        tokenizer.grid(frames, side, side + 1)
+    with pytest.raises(UserError, match=f"multiples of {side}"):
+        tokenizer.encode(torch.zeros(1, 3, frames, side + 1, side))
+    with pytest.raises(UserError, match=f"{frames + 1} frames do not fit"):
+        tokenizer.encode(torch.zeros(1, 3, frames + 1, side, side))
+    for wrong in ((0, side, side), (frames, 0, side), (frames, side, -side)):
+        with pytest.raises(UserError):
+            tokenizer.grid(*wrong)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda video: video[0], "a video tensor is float"),
+        (lambda video: video[:, :1], "a video tensor is float"),
+        (lambda video: (video * 127).byte(), "not torch.uint8"),
+        (lambda video: (video + 1) * 127.5, "pixels must lie in"),
+        (lambda video: video * torch.nan, "pixels must lie in"),
+        (lambda video: video / 0, "pixels must lie in"),
+        (lambda video: video[:0], "a video tensor is float"),
+        (lambda video: video[:, :, :0], "a video tensor is float"),
+    ],
+)
+def test_pixels_that_are_none(tokenizer: VideoTokenizer, video: Tensor, change: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        tokenizer.encode(change(video))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda codes: codes[0], "codes are integers"),
+        (lambda codes: codes.float(), "codes are integers"),
+        (lambda codes: codes[:, :0], "codes are integers"),
+        (lambda codes: codes - codes.min() - 1, r"got \[-1, "),
+        (lambda codes: codes + 2**31, "another tokenizer's"),
+    ],
+)
+def test_codes_that_are_none(tokenizer: VideoTokenizer, codes: Tensor, change: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        tokenizer.decode(change(codes))
+
+
+def test_the_last_code_is_one_and_the_next_is_none(tokenizer: VideoTokenizer) -> None:
+    size = tokenizer.codebook_size
+    tokenizer.decode(torch.full((1, 1, 1, 1), size - 1))
+    with pytest.raises(UserError, match=rf"codes must lie in \[0, {size}\)"):
+        tokenizer.decode(torch.full((1, 1, 1, 1), size))
+
+
+def test_folders_that_hold_no_model(tokenizer: VideoTokenizer, tmp_path: Path) -> None:
+    kind = type(tokenizer)
+
+    def fails(said: str) -> None:
+        with pytest.raises(UserError) as error:
+            kind.from_pretrained(tmp_path)
+        assert said in str(error.value) and "\n" not in str(error.value)
+
+    fails(f"{CONFIG_FILE} is missing")
+    tokenizer.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / CONFIG_FILE).read_text())
+    weights = (tmp_path / WEIGHTS_FILE).read_bytes()
+    (tmp_path / WEIGHTS_FILE).write_bytes(weights[:100])
+    fails("fetch or save the model again")
+    (tmp_path / WEIGHTS_FILE).unlink()
+    fails(f"{WEIGHTS_FILE} is missing")
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    fails("pickled weights (pytorch_model.bin), which are never loaded")
+    (tmp_path / WEIGHTS_FILE).write_bytes(weights)
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config | {"bits": config["bits"] + 1}))
+    fails(f"does not fit its {CONFIG_FILE}")
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config | {"bit": 3}))
+    fails("unknown key 'bit'; did you mean 'bits'?")
+    (tmp_path / CONFIG_FILE).write_text("{")
+    fails("cannot read")

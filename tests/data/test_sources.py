@@ -1,0 +1,88 @@
+"""Sources: examples by index, captions found, validation kept apart."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from videolm import shapesworld
+from videolm.data.sources import FolderData, ShapesWorldData, read_captions
+from videolm.errors import UserError
+from videolm.media import Image, Video, write_image, write_video
+from videolm.shapes import Format
+
+SHAPE = Format(5, 32, 32)
+
+
+def numbered(frames: int) -> Video:
+    """A clip whose frame k is grey of level 4 k."""
+    levels = (4 * np.arange(frames)).astype(np.uint8)
+    return Video(np.broadcast_to(levels[:, None, None, None], (frames, 32, 32, 3)).copy(), 8.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_video(numbered(20), tmp_path / "long.mp4")
+    write_video(numbered(5), tmp_path / "short.mp4")
+    write_video(numbered(3), tmp_path / "too_short.mp4")
+    write_image(Image(np.full((32, 32, 3), 9, np.uint8)), tmp_path / "still.png")
+    return tmp_path
+
+
+def test_shapesworld_examples_are_the_worlds_own_and_splits_differ() -> None:
+    data = ShapesWorldData(seed=5, clips=10)
+    source = data.open("video", Format(17, 32, 32), 8.0, "train")
+    scene = shapesworld.draw_scene(5, 3)
+    assert np.array_equal(source[3].video.frames, shapesworld.render(scene, 17, (32, 32)))
+    assert source[3].captions == shapesworld.captions(scene)
+    held = data.open("video", Format(17, 32, 32), 8.0, "validation")
+    assert not np.array_equal(held[3].video.frames, source[3].video.frames)
+
+
+def test_pictures_are_one_frame_with_the_caption_less_its_motion() -> None:
+    example = ShapesWorldData().open("image", Format(1, 32, 32), 8.0, "train")[0]
+    assert example.video.frames.shape == (1, 32, 32, 3)
+    assert example.captions == shapesworld.image_captions(shapesworld.draw_scene(1, 0))
+
+
+def test_a_folder_gives_every_window_and_keeps_the_ends_for_validation(folder: Path) -> None:
+    data = FolderData(path=str(folder), validation_share=0.25)
+    train, held = (data.open("video", SHAPE, 8.0, split) for split in ("train", "validation"))
+    # 20 frames: 15 to train on (11 windows of 5), 5 held (1 window); 5 frames: too short to split, 1 window
+    assert (len(train), len(held)) == (12, 1)
+    first = [int(train[index].video.frames[0].mean() / 4 + 0.5) for index in range(11)]
+    assert first == list(range(11))
+    assert int(held[0].video.frames[0].mean() / 4 + 0.5) == 15
+
+
+def test_stride_spaces_the_windows(folder: Path) -> None:
+    data = FolderData(path=str(folder), stride=5, validation_share=0)
+    assert len(data.open("video", SHAPE, 8.0, "train")) == 4 + 1
+
+
+def test_pictures_of_a_folder_come_from_stills_and_frames(folder: Path) -> None:
+    source = FolderData(path=str(folder), validation_share=0).open("image", Format(1, 32, 32), 8.0, "train")
+    assert len(source) == 20 + 5 + 3 + 1
+
+
+def test_captions_are_found_in_tables_and_beside_the_clips(folder: Path) -> None:
+    (folder / "metadata.jsonl").write_text(json.dumps({"file_name": "long.mp4", "caption": "one"}) + "\n")
+    (folder / "metadata.csv").write_text("file_name,caption\nlong.mp4,two\n")
+    (folder / "short.txt").write_text("three\n")
+    assert read_captions(folder) == {"long.mp4": ("one", "two"), "short.mp4": ("three",)}
+    assert FolderData(path=str(folder)).open("video", SHAPE, 8.0, "train")[0].captions == ("one", "two")
+
+
+@pytest.mark.parametrize("line", ['{"file_name": "a.mp4"}', "not json", "[1]"])
+def test_a_broken_caption_table_is_named(folder: Path, line: str) -> None:
+    (folder / "metadata.jsonl").write_text(line)
+    with pytest.raises(UserError, match=r"metadata\.jsonl: every entry needs 'file_name' and 'caption'"):
+        read_captions(folder)
+
+
+def test_a_folder_without_clips_says_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no training clips in .*: no file has 5 frames at 8 a second"):
+        FolderData(path=str(tmp_path)).open("video", SHAPE, 8.0, "train")
+    with pytest.raises(UserError, match="does not exist; set it with --data.path"):
+        FolderData(path=str(tmp_path / "missing")).open("video", SHAPE, 8.0, "train")

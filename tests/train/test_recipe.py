@@ -1,0 +1,73 @@
+"""Recipes: those that ship are valid, and mistakes are said in one line before any work."""
+
+from pathlib import Path
+
+import pytest
+
+from videolm.config import dump_yaml, parse, read_yaml
+from videolm.errors import UserError
+from videolm.train.recipe import Recipe, Run, load_recipe, recipe_names
+
+NEEDS = {"own_clips": {"data.path": "clips"}}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_recipes_that_ship_are_valid_and_survive_printing(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name, NEEDS.get(name))
+    printed = tmp_path / "recipe.yaml"
+    printed.write_text(dump_yaml(recipe))
+    assert parse(Recipe, read_yaml(printed)) == recipe
+
+
+def test_a_file_may_start_from_another_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: shapesworld/tiny\nlm_training: {steps: 7}\nlm: small\n")
+    recipe, base = load_recipe(str(path)), load_recipe("shapesworld/tiny")
+    assert recipe.lm_training.steps == 7
+    assert recipe.lm_training.tokens == base.lm_training.tokens
+    assert recipe.lm == load_recipe("shapesworld/small").lm
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("shapesworld/smal", {}, "unknown recipe 'shapesworld/smal'; did you mean 'shapesworld/small'"),
+        ("missing.yaml", {}, "cannot read the config missing.yaml"),
+        ("shapesworld/tiny", {"lm.num_layer": "4"}, "unknown key 'lm.num_layer'; did you mean 'num_layers'"),
+        ("shapesworld/tiny", {"data.clip": "4"}, "unknown key 'data.shapesworld.clip'; did you mean 'clips'"),
+        ("shapesworld/tiny", {"lm.num_heads": "7"}, "hidden_size 64 must be a multiple"),
+        ("shapesworld/tiny", {"lm.num_layers": "many"}, r"lm.num_layers: .* \(got 'many'\)"),
+        ("shapesworld/tiny", {"tasks.text_to_vido": "1"}, "unknown task 'text_to_vido'; did you mean 'text_to_video'"),
+        ("shapesworld/tiny", {"seed.x": "1"}, "'seed' is a value, not a group of settings"),
+        ("own_clips", {}, r"data.path"),
+    ],
+)
+def test_mistakes_are_named(name: str, overrides: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        load_recipe(name, overrides)
+    assert "\n" not in str(error.value)
+
+
+def tiny(out: Path, **changes: str) -> Recipe:
+    return load_recipe("shapesworld/tiny", {"out": str(out), **changes})
+
+
+def test_a_run_folder_is_not_entered_by_accident(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(UserError, match="there is no run in .* to resume"):
+        Run(tiny(out), resume=True)
+    Run(tiny(out))
+    with pytest.raises(UserError, match="holds a run already: go on with --resume"):
+        Run(tiny(out))
+    with pytest.raises(UserError, match="differs from this recipe in 'seed'"):
+        Run(tiny(out, seed="1"), resume=True)
+    Run(tiny(out), resume=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").touch()
+    with pytest.raises(UserError, match="is not empty"):
+        Run(tiny(tmp_path / "other"))
+
+
+def test_a_format_that_does_not_fit_the_tokenizer_is_said_before_training(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="16 frames do not fit the tokenizer.*use 13 or 17"):
+        Run(tiny(tmp_path / "run", formats="[[16, 32, 32]]")).train()
