@@ -68,8 +68,14 @@ class Task(Config):
     def _consistent(self) -> Task:
         if len(self.outputs) != 1:
             raise ValueError(f"a task has one output, {self.name} has {len(self.outputs)}")
-        given = any(part.kind == "visual" and part.frames == "prefix" for part in self.inputs)
-        if given != all(self.prefixes) or given != (self.output.frames == "rest"):
+        kinds = [part.kind for part in self.inputs]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError(f"{self.name}: one text and one visual input at most")
+        given = "visual" in kinds
+        if given and Visual(stream=self.output.stream, frames="prefix") not in self.inputs:
+            raise ValueError(f"{self.name}: a visual input is the first frames of the output, Visual(frames='prefix')")
+        made = "rest" if given else "all"
+        if {bool(frames) for frames in self.prefixes} != {given} or self.output.frames != made:
             raise ValueError(
                 f"{self.name}: a prefix going in, prefixes above 0 and the rest coming out belong together"
             )

@@ -69,7 +69,7 @@ def test_the_grid_is_the_shape_of_the_codes(tokenizer: VideoTokenizer) -> None:
         codes = tokenizer.encode(clip)
         grid = tokenizer.grid(*clip.shape[2:])
         assert codes.shape == (2, *grid) and grid == (latents, 2, 3)
-        assert codes.dtype == torch.int64 and 0 <= codes.min() and codes.max() < tokenizer.codebook_size
+        assert codes.dtype == torch.int64 and codes.min() >= 0 and codes.max() < tokenizer.codebook_size
         assert tokenizer.decode(codes).shape == clip.shape
 
 
@@ -125,11 +125,11 @@ def test_the_first_codes_decode_to_the_first_frames(tokenizer: VideoTokenizer, c
 
 
 def test_clips_of_a_batch_do_not_touch_one_another(tokenizer: VideoTokenizer, video: Tensor, codes: Tensor) -> None:
-    batch = torch.cat([make_clip(tokenizer, seed=1), video])
-    assert torch.equal(tokenizer.encode(batch)[1:], codes)
-    assert torch.equal(tokenizer.encode(video[2:3]), codes[2:3])
-    both = tokenizer.decode(torch.cat([codes.flip(1), codes]))
-    torch.testing.assert_close(both[1:], tokenizer.decode(codes))
+    decoded = tokenizer.decode(codes)
+    for index in (0, 2):
+        alone = slice(index, index + 1)
+        assert torch.equal(tokenizer.encode(video[alone]), codes[alone])
+        torch.testing.assert_close(tokenizer.decode(codes[alone]), decoded[alone])
 
 
 def test_the_training_pass_is_encode_and_decode(tokenizer: VideoTokenizer, video: Tensor, codes: Tensor) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated
 import sentencepiece
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 from transformers.utils import cached_file
@@ -87,7 +88,7 @@ class TextEncoder(nn.Module):
             pieces = cached_file(str(name), SENTENCEPIECE_FILE)
             assert pieces is not None
             encoder = T5EncoderModel.from_pretrained(str(name), use_safetensors=True, dtype=dtype)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"cannot load the text encoder {name}: {reason}") from error
         return cls(encoder.eval(), Path(pieces).read_bytes())

@@ -69,6 +69,9 @@ class Made(NamedTuple):
     name: str
 
 
+OPEN = False
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", default="demo", help="the folder to write (default: demo)")
     parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
@@ -106,37 +109,44 @@ def run(args: argparse.Namespace) -> None:
 def make(model: VideoLM, out: Path) -> list[Made]:
     """Generate every clip of the page into `out`."""
     made: list[Made] = []
-    scenes = [shapesworld.draw_scene(SEED, index) for index in SCENES]
-    jobs = 1 + 2 * len(scenes)
-    with progress(jobs, "demo", "job") as bar:
+    with progress(3, "demo", "task") as bar:
         seeds = range(len(PROMPTS))
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        result = model(PROMPTS, task="text_to_video", generator=generators)
-        for seed, prompt, clip in zip(seeds, PROMPTS, result.videos, strict=True):
+        clips = model(PROMPTS, task="text_to_video", generator=_generators(seeds)).videos
+        for seed, prompt, clip in zip(seeds, PROMPTS, clips, strict=True):
             made.append(Made("text_to_video", prompt, seed, "", clip, f"text_to_video-{seed}.mp4"))
         bar.update()
+        scenes = [shapesworld.draw_scene(SEED, index) for index in SCENES]
+        prompts, seeds = [shapesworld.caption(scene) for scene in scenes], range(len(scenes))
         for task in ("image_to_video", "frame_prediction"):
             variant = model.tasks.find(task)
-            for seed, scene in enumerate(scenes):
-                prompt = shapesworld.caption(scene)
-                true = shapesworld.render(scene, variant.format.frames, (variant.format.height, variant.format.width))
-                generator = torch.Generator().manual_seed(seed)
-                if variant.task.image_input:
-                    given = f"{task}-{seed}-given.png"
-                    write_image(Image(true[0]), out / given)
-                    result = model(prompt, task=task, image=true[0], generator=[generator])
-                    shown = PICTURE.format(name=given)
-                else:
-                    given = f"{task}-{seed}-given.mp4"
-                    first = Video(true[: variant.prefix], model.tasks.fps)
-                    write_video(first, out / given)
-                    result = model(prompt, task=task, video=first, generator=[generator])
-                    shown = CLIP.format(name=given)
-                made.append(Made(task, prompt, seed, shown, result.videos[0], f"{task}-{seed}.mp4"))
-                bar.update()
+            size = (variant.format.height, variant.format.width)
+            given = [Video(shapesworld.render(scene, size=size)[: variant.prefix], model.tasks.fps) for scene in scenes]
+            if variant.task.image_input:
+                pictures = [Image(clip.frames[0]) for clip in given]
+                clips = model(prompts, task=task, image=pictures, generator=_generators(seeds)).videos
+            else:
+                clips = model(prompts, task=task, video=given, generator=_generators(seeds)).videos
+            for seed, prompt, first, clip in zip(seeds, prompts, given, clips, strict=True):
+                made.append(
+                    Made(task, prompt, seed, _show(first, out, f"{task}-{seed}-given"), clip, f"{task}-{seed}.mp4")
+                )
+            bar.update()
     for each in made:
         write_video(each.clip, out / each.name)
     return made
+
+
+def _show(given: Video, out: Path, stem: str) -> str:
+    """Write what went in, and the HTML that shows it."""
+    if len(given) == 1:
+        write_image(Image(given.frames[0]), out / f"{stem}.png")
+        return PICTURE.format(name=f"{stem}.png")
+    write_video(given, out / f"{stem}.mp4")
+    return CLIP.format(name=f"{stem}.mp4")
+
+
+def _generators(seeds: range) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def page(made: list[Made], model: str, seconds: float) -> str:

@@ -21,6 +21,8 @@ from videolm.generate.sampling import Sampling
 from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import model_folder, model_hash
 
+OPEN = False
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", choices=["shapes"], help="shapes")

@@ -29,6 +29,8 @@ from videolm.tasks import Variant
 SUFFIXES = (".mp4", ".gif")
 PICTURES = (".png", ".jpg", ".jpeg")
 
+OPEN = False
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", nargs="?", help="see `videolm tasks`")
@@ -113,8 +115,10 @@ def run(args: argparse.Namespace) -> None:
         if args.json:
             emit(record)
         else:
-            scores = f"; psnr {record['psnr']} dB, repeating the last frame {record['psnr_repeat_last']} dB"
-            say(f"{path}: {len(clip)} frames, {out.tokens} tokens" + (scores if truth is not None else ""))
+            told = f"{path}: {len(clip)} frames, {out.tokens} tokens"
+            if truth is not None:
+                told += f"; psnr {record['psnr']} dB, repeating the last frame {record['psnr_repeat_last']} dB"
+            say(told)
 
 
 def paths(args: argparse.Namespace, variant: Variant) -> list[Path]:

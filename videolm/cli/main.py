@@ -26,7 +26,8 @@ COMMANDS = {
     "evaluate": "measure a model",
     "demo": "a page of clips made by the model that ships",
 }
-"""Each lives in the module of its name, with `add_arguments(parser)` and `run(args) -> None`."""
+"""Each lives in the module of its name, with `add_arguments(parser)` and `run(args)`. Where `OPEN` is set, arguments
+that the parser does not know are given to `run` too."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,8 +89,18 @@ def _run(argv: list[str]) -> int:
     command = Parser(prog=f"videolm {name}", description=module.__doc__)
     module.add_arguments(command)
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    module.run(*command.parse_known_args(argv[1:])) if name == "train" else module.run(command.parse_args(argv[1:]))
+    args, rest = command.parse_known_args(argv[1:])
+    if rest and not module.OPEN:
+        command.error(f"unrecognized arguments: {' '.join(rest)}")
+    _quiet_loading()
+    module.run(args, rest) if module.OPEN else module.run(args)
     return 0
+
+
+def _quiet_loading() -> None:
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
 
 
 def quiet_libraries() -> None:

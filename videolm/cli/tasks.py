@@ -17,6 +17,8 @@ from videolm.sequence import Layout, lay_out
 from videolm.tasks import Task, Variant
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS
 
+OPEN = False
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show", metavar="NAME", help="the row layout of one task, with token counts")

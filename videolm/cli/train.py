@@ -16,6 +16,8 @@ from videolm.cli.output import emit, say
 from videolm.config import dump_yaml
 from videolm.errors import UserError
 
+OPEN = True
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from videolm.train.recipe import recipe_names

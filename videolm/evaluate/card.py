@@ -28,7 +28,7 @@ Made by `videolm train {recipe}`: {parameters}. Tasks: {tasks}.
 Formats (frames, height, width): {formats} at {fps:g} frames a second. Weights {hash}, stored in float16.
 {scores}"""
 SCORES = """
-Measured on {samples} clips a row with `videolm evaluate shapes --model {folder} --samples {samples}`
+Measured on {samples} clips a row with `videolm evaluate shapes --model THIS_FOLDER --samples {samples}`
 (sampling: {sampling}).
 Held-out combinations of colour, shape and motion were never shown in training; they are averaged over motions.
 
@@ -69,7 +69,6 @@ def card(model: VideoLM, folder: Path, recipe: Recipe, name: str, scores: dict[s
         first = scores["reconstruction"]
         measured = SCORES.format(
             samples=int(first["samples"]),
-            folder=folder.name,
             sampling=", ".join(f"{key} {value}" for key, value in model.sampling),
             table=score_table(scores),
             psnr=first["psnr"],

@@ -55,7 +55,7 @@ def decode(
         generators: one a row.
         text: what the rows are prompted with.
         negative: what guidance leads away from; by default no text. Read only when `guidance_scale` is not 1.
-        on_step: called with (positions done, positions in all).
+        on_step: called with (positions drawn, positions to draw).
 
     Returns:
         (b, n) ids; the same for any batch split, given the same generators (up to rounding of the products).
@@ -66,6 +66,7 @@ def decode(
     copies = 2 if guided else 1
     embeddings, mask, text_start = _paired(text, negative) if guided and text else (text or (None, None, 0))
     cache = model.new_cache(copies * batch, length)
+    drawn, of = 0, sum(out.stop - out.start for out in outputs if len(out.ids) > 1)
     done = 0  # positions computed
     hidden = None
     for out in outputs:
@@ -93,8 +94,9 @@ def decode(
                     logits = logits.nan_to_num(nan=-torch.inf)  # -inf minus -inf: ids past the codebook's end
                 parts.append(draw(logits, sampling, generators))
             rows[:, place] = model.head.join(parts, out.kind)
+            drawn += 1
             if on_step is not None:
-                on_step(place + 1 - prefix, length - prefix)
+                on_step(drawn, of)
     return rows
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 
 from videolm.component import WEIGHTS_FILE, read_json, require_weights
 from videolm.config import parse
@@ -100,7 +101,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
     require_weights(folder / LM)
     try:
         lm = PrefixLM.from_pretrained(folder / LM, use_safetensors=True, dtype=dtype).eval()
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load {folder / LM}: {' '.join(str(error).split())[:300]}") from error
     vocabulary.check_codebook(tokenizer.codebook_size)
     if lm.config.vocab_size != vocabulary.size:

@@ -141,7 +141,7 @@ class VideoLM:
             height, width, num_frames: of a format the model was trained on; by default its first.
             guidance_scale, temperature, top_k, top_p: see `Sampling`; by default the model's own.
             generator: one for each clip, or one that seeds them all.
-            callback_on_step_end: called with (self, positions done, positions in all, {}).
+            callback_on_step_end: called with (self, ids drawn, ids to draw, {}).
             return_dict: False returns the tuple (frames,) instead, as in diffusers.
 
         Raises:

@@ -21,6 +21,7 @@ from videolm.config import Config, dump_yaml, merge, nearest, parse, read_yaml
 from videolm.data.shards import Shard, tokenize
 from videolm.data.sources import DataConfig, Source
 from videolm.errors import UserError
+from videolm.files import atomic_path
 from videolm.generate.sampling import Sampling
 from videolm.model.config import LMConfig, PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
@@ -132,6 +133,8 @@ class Run:
 
         Raises `UserError` when the folder exists and `resume` is not set, or holds the run of another recipe.
         """
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UserError("a recipe runs in one process: start it without torchrun or the deepspeed launcher")
         self.recipe, self.folder = recipe, Path(recipe.out)
         written = self.folder / "recipe.yaml"
         if written.exists():
@@ -152,8 +155,9 @@ class Run:
             for split in ("train", "validation"):  # what is wrong with the data is said before anything is written
                 self.source("video", split)
         self.folder.mkdir(parents=True, exist_ok=True)
-        if int(os.environ.get("RANK", "0")) == 0 and not written.exists():
-            written.write_text(dump_yaml(recipe))
+        if not written.exists():
+            with atomic_path(written) as path:
+                path.write_text(dump_yaml(recipe))
         torch.manual_seed(recipe.seed)
 
     def train(self) -> Path:
@@ -165,6 +169,7 @@ class Run:
         text, lm = self.language_model(tokenizer)
         tasks, vocabulary = self.recipe.task_set, self.vocabulary(tokenizer)
         save_model(model, tokenizer, text, lm, vocabulary, tasks, self.recipe.sampling, dtype=torch.float16)
+        shutil.rmtree(self.folder / "lm_training" / "checkpoints")
         return model
 
     def source(self, stream: str, split: Any) -> Source:
