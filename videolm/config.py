@@ -147,8 +147,8 @@ def _explain(kind: Any, error: ValidationError) -> str:
         return f"unknown key '{'.'.join([*where, str(key)])}'; {nearest(str(key), known)}"
     message = problem["msg"].removeprefix("Value error, ")
     got = "" if problem["type"] in ("missing", "value_error") else f" (got {problem['input']!r})"
-    where = ".".join(_place(kind, problem["loc"])[0])
-    return " ".join(f"{where + ': ' if where else ''}{message}{got}".split())
+    name = ".".join(_place(kind, problem["loc"])[0])
+    return " ".join(f"{name + ': ' if name else ''}{message}{got}".split())
 
 
 def _place(kind: Any, path: Iterable[int | str]) -> tuple[list[str], set[str]]:

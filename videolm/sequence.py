@@ -119,16 +119,18 @@ class Layout:
 
         Returns:
             (b, n) int64. Output positions whose frames are not in `streams` hold code 0.
+
+        Raises:
+            UserError: codes of another grid.
         """
         batch = len(next(iter(streams.values()))) if streams else 1
         rows = repeat(self.template, "n -> b n", b=batch).clone()
         for span in self.spans:
             if span.kind == "visual" and span.stream in streams:
                 codes = streams[span.stream][:, span.first : span.first + span.grid.t]
-                flat = rearrange(codes, "b t h w -> b (t h w)")
-                if flat.shape[1] == span.length:
-                    rows[:, span.start : span.stop] = flat + self.visual_start
-                elif span.start < self.prefix:
+                if codes.shape[1:] == span.grid:
+                    rows[:, span.start : span.stop] = rearrange(codes, "b t h w -> b (t h w)") + self.visual_start
+                elif span.start < self.prefix or codes.shape[1]:  # no frames at all: they are to be generated
                     raise UserError(f"{self.variant} needs codes {tuple(span.grid)}, got {tuple(codes.shape[1:])}")
         return rows
 

@@ -84,7 +84,7 @@ def test_the_shipped_tasks_are_all_looked_at_above() -> None:
     assert len(list(TASKS)) == 5
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", list(TASKS))
 def test_a_task_is_the_same_after_json(name: str) -> None:
     task = TASKS.get(name)
     again = parse(Task, json.loads(task.model_dump_json()))

@@ -34,7 +34,7 @@ def test_a_file_may_start_from_another_recipe(tmp_path: Path) -> None:
         ("shapesworld/smal", {}, "unknown recipe 'shapesworld/smal'; did you mean 'shapesworld/small'"),
         ("missing.yaml", {}, "cannot read the config missing.yaml"),
         ("shapesworld/tiny", {"lm.num_layer": "4"}, "unknown key 'lm.num_layer'; did you mean 'num_layers'"),
-        ("shapesworld/tiny", {"data.clip": "4"}, "unknown key 'data.shapesworld.clip'; did you mean 'clips'"),
+        ("shapesworld/tiny", {"data.clip": "4"}, "unknown key 'data.clip'; did you mean 'clips'"),
         ("shapesworld/tiny", {"lm.num_heads": "7"}, "hidden_size 64 must be a multiple"),
         ("shapesworld/tiny", {"lm.num_layers": "many"}, r"lm.num_layers: .* \(got 'many'\)"),
         ("shapesworld/tiny", {"tasks.text_to_vido": "1"}, "unknown task 'text_to_vido'; did you mean 'text_to_video'"),

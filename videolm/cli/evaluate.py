@@ -15,7 +15,7 @@ from videolm.cli.output import emit, table
 from videolm.config import parse
 from videolm.errors import UserError
 from videolm.evaluate.card import COLUMNS
-from videolm.evaluate.shapes import evaluate_shapes
+from videolm.evaluate.shapes import SEED, evaluate_shapes
 from videolm.files import atomic_path, check_writable
 from videolm.generate.sampling import Sampling
 from videolm.pipeline import VideoLM
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
     parser.add_argument("--samples", metavar="N", type=int, default=256, help="clips a task (default: 256)")
     parser.add_argument("--tasks", metavar="A,B", default="", help="only these (default: all that take a prompt)")
+    parser.add_argument("--seed", metavar="S", type=int, default=SEED, help=f"of scenes and draws (default: {SEED})")
     for name, field in Sampling.model_fields.items():
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="X", help=field.description)
     parser.add_argument("--out", metavar="FILE", help="write the scores as JSON here too")
@@ -45,8 +46,12 @@ def run(args: argparse.Namespace) -> None:
     model = VideoLM.from_pretrained(folder)
     changed = {name: getattr(args, name) for name in Sampling.model_fields if getattr(args, name) is not None}
     model.sampling = parse(Sampling, model.sampling.model_dump(), changed)
-    scores = evaluate_shapes(model, args.samples, [name for name in args.tasks.split(",") if name])
-    about: dict[str, Any] = {"model": f"{folder.name}@{model_hash(folder)}", "sampling": model.sampling.model_dump()}
+    scores = evaluate_shapes(model, args.samples, [name for name in args.tasks.split(",") if name], args.seed)
+    about: dict[str, Any] = {
+        "model": f"{folder.name}@{model_hash(folder)}",
+        "seed": args.seed,
+        "sampling": model.sampling.model_dump(),
+    }
     if args.out:
         with atomic_path(Path(args.out)) as path:
             path.write_text(json.dumps({**about, "scores": scores}, indent=2) + "\n")

@@ -13,7 +13,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import videolm
 from videolm.config import nearest
@@ -84,17 +84,22 @@ def _run(argv: list[str]) -> int:
             parser.print_help()
             return 0
         raise UserError(f"unknown command '{args.command}'; {nearest(args.command, COMMANDS)}")
-    name = argv[0]
-    module = import_module(f"videolm.cli.{name}")
-    command = Parser(prog=f"videolm {name}", description=module.__doc__)
+    module, args, rest = parse(argv)
+    _quiet_loading()
+    module.run(args, rest) if module.OPEN else module.run(args)
+    return 0
+
+
+def parse(argv: Sequence[str]) -> tuple[Any, argparse.Namespace, list[str]]:
+    """The module of a command, its arguments, and those that are left where it takes more (`OPEN`)."""
+    module = import_module(f"videolm.cli.{argv[0]}")
+    command = Parser(prog=f"videolm {argv[0]}", description=module.__doc__)
     module.add_arguments(command)
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args, rest = command.parse_known_args(argv[1:])
     if rest and not module.OPEN:
         command.error(f"unrecognized arguments: {' '.join(rest)}")
-    _quiet_loading()
-    module.run(args, rest) if module.OPEN else module.run(args)
-    return 0
+    return module, args, rest
 
 
 def _quiet_loading() -> None:

@@ -6,7 +6,7 @@ scenes; and the tokenizer alone on true clips, since reconstruction is the ceili
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -92,15 +92,13 @@ def evaluate_tokenizer(model: VideoLM, samples: int, *, seed: int = SEED, batch:
 
 
 def evaluate_shapes(
-    model: VideoLM, samples: int, tasks: Sequence[str] = (), say: Callable[[str], None] | None = None
+    model: VideoLM, samples: int, tasks: Sequence[str] = (), seed: int = SEED
 ) -> dict[str, dict[str, float]]:
     """Scores by row: the tokenizer, text-to-video on seen and held-out combinations, and the model's other tasks."""
     names = tasks or [task.name for task in model.tasks.tasks if task.text is not None]
-    scores = {"reconstruction": evaluate_tokenizer(model, samples)}
+    scores = {"reconstruction": evaluate_tokenizer(model, samples, seed=seed)}
     for name in names:
-        scores[name] = evaluate_task(model, name, samples)
+        scores[name] = evaluate_task(model, name, samples, seed=seed)
         if name == "text_to_video":
-            scores["text_to_video, held out"] = evaluate_task(model, name, samples, split="held_out")
-        if say is not None:
-            say(f"{name}: {scores[name]}")
+            scores["text_to_video, held out"] = evaluate_task(model, name, samples, split="held_out", seed=seed)
     return scores

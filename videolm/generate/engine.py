@@ -62,7 +62,7 @@ def decode(
     """
     rows = rows.clone()
     batch, length = rows.shape
-    guided = sampling.guidance_scale != 1 and text is not None
+    guided = sampling.guidance_scale != 1 and text is not None and bool(text.mask.any())
     copies = 2 if guided else 1
     embeddings, mask, text_start = _paired(text, negative) if guided and text else (text or (None, None, 0))
     cache = model.new_cache(copies * batch, length)

@@ -53,15 +53,18 @@ class FactorizedHead(nn.Module):
         """Float32 logits of the next factor: hidden (m, d), factors chosen so far (m,) each -> (m, size)."""
         if kind != "visual":
             return self.whole[kind](hidden).float()
+        a, b = self.split
         if not chosen:
-            return self.visual_a(hidden).float()
+            return self._existing(self.visual_a(hidden).float(), b * torch.arange(a, device=hidden.device))
         mixed = hidden + self.seen_a(chosen[0])
         logits = self.visual_b(mixed + self.mix(self.mix_norm(mixed))).float()
+        return self._existing(logits, b * chosen[0][:, None] + torch.arange(b, device=hidden.device))
+
+    def _existing(self, logits: Tensor, codes: Tensor) -> Tensor:
+        """Logits with -inf where the smallest code that a choice leads to is past the codebook's end."""
+        size = self.kinds["visual"].size
         a, b = self.split
-        if a * b > self.kinds["visual"].size:  # pairs past the codebook's end
-            codes = chosen[0][:, None] * b + torch.arange(b, device=hidden.device)
-            logits = logits.masked_fill(codes >= self.kinds["visual"].size, -torch.inf)
-        return logits
+        return logits.masked_fill(codes >= size, -torch.inf) if a * b > size else logits
 
     def parts(self, ids: Tensor, kind: str) -> list[Tensor]:
         """Ids of one kind as the factors to be chosen."""

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import PIL.Image
@@ -148,6 +148,8 @@ class VideoLM:
             UserError: inputs that do not fit the task, or a size, length or prompt that the model does not have.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
+        if output_type not in get_args(OutputType):
+            raise UserError(f"unknown output_type {output_type!r}; one of {', '.join(get_args(OutputType))}")
         if num_videos_per_prompt < 1:
             raise UserError(f"num_videos_per_prompt is {num_videos_per_prompt}, and must be at least 1")
         inputs = {"text": prompts or None, "image": image, "video": video}
@@ -256,7 +258,7 @@ class VideoLM:
         text = self._embed(prompts, layout)
         negative = self._embed([negative_prompt] * len(prompts), layout) if negative_prompt else None
         outputs = [Output(span.kind, span.start, span.stop, span.ids) for span in layout.outputs]
-        drawn = sum(len(range(out.start, out.stop)) for out in outputs if len(out.ids) > 1)
+        drawn = sum(out.stop - out.start for out in outputs if len(out.ids) > 1)
         rows = decode(
             self.lm,
             rows,
@@ -301,8 +303,6 @@ class VideoLM:
             made = torch.from_numpy(made).movedim(-1, 2)
         elif output_type == "pil":
             made = [[PIL.Image.fromarray(frame) for frame in clip.frames] for clip in clips]
-        elif output_type != "np":
-            raise UserError(f"unknown output_type {output_type!r}; one of np, pt, pil")
         return VideoLMOutput(made, clips, tokens, self.tasks.fps, variant, variant.prefix)
 
 

@@ -1,0 +1,192 @@
+"""The language model as a whole: who sees whom, what the loss counts, caching, saving."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from videolm.model.config import LMConfig, PrefixLMConfig
+from videolm.model.prefix_lm import PrefixLM
+
+Build = Callable[..., PrefixLM]
+PREFIX = 6
+SEGMENTS = [("visual", 6, 12), ("audio0", 12, 13), ("audio1", 13, 14)]
+MODES = ["1d", "axial"]
+
+
+def text_for(rows: int) -> tuple[Tensor, Tensor]:
+    """Embeddings for positions 2 and 3; the second row has one token."""
+    embeddings = torch.randn(rows, 2, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    return embeddings, torch.tensor([[True, True], [True, False]])[:rows]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("place", range(PREFIX, 14))
+def test_an_output_is_not_seen_by_what_comes_before_it(
+    build: Build, ids: Tensor, positions: Tensor, mode: str, place: int
+) -> None:
+    model = build(positions=mode)
+    changed = ids.clone()
+    changed[0, place] = 32 + (ids[0, place] - 32 + 1) % 64
+    before, after = (model.hidden(x, positions, PREFIX) for x in (ids, changed))
+    differs = (before - after).abs().amax(-1) > 1e-9
+    assert not differs[0, :place].any() and differs[0, place:].all()
+    assert not differs[1].any()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("place", range(PREFIX))
+def test_the_prefix_is_seen_from_everywhere(
+    build: Build, ids: Tensor, positions: Tensor, mode: str, place: int
+) -> None:
+    model = build(positions=mode)
+    changed = ids.clone()
+    changed[0, place] = (ids[0, place] + 1) % 32
+    differs = (model.hidden(ids, positions, PREFIX) - model.hidden(changed, positions, PREFIX)).abs().amax(-1) > 1e-9
+    assert differs[0].all() and not differs[1].any()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("first", [PREFIX, PREFIX + 1, 10])
+def test_a_cache_gives_the_hidden_states_of_the_whole_row(
+    build: Build, ids: Tensor, positions: Tensor, mode: str, first: int
+) -> None:
+    """The first call may go past the prefix; then one position at a time."""
+    model = build(positions=mode)
+    text, mask = text_for(2)
+    whole = model.hidden(ids, positions, PREFIX, text, mask, 2)
+    cache = model.new_cache(2, 14)
+    parts = [model.hidden(ids[:, :first], positions[:first], PREFIX, text, mask, 2, cache)]
+    for at in range(first, 14):
+        parts.append(model.hidden(ids[:, at : at + 1], positions[at : at + 1], PREFIX, cache=cache))
+    assert cache.length == 14
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole)
+
+
+def test_axial_positions_are_read_and_1d_ones_are_not(build: Build, ids: Tensor, positions: Tensor) -> None:
+    moved = positions.clone()
+    moved[7] += torch.tensor([0, 5, 0])
+    for mode, same in (("1d", True), ("axial", False)):
+        model = build(positions=mode)
+        assert torch.equal(model.hidden(ids, positions, PREFIX), model.hidden(ids, moved, PREFIX)) == same
+
+
+@pytest.mark.parametrize("head", ["factorized", "flat"])
+def test_the_loss_is_the_mean_over_the_outputs_and_nothing_else(
+    build: Build, ids: Tensor, positions: Tensor, head: str
+) -> None:
+    """Each output is predicted from the position before it; the prefix is predicted from nowhere."""
+    model = build(head=head)
+    hidden = model.hidden(ids, positions, PREFIX)
+    each = {
+        (kind, place): model.head.loss(hidden[:, place - 1], ids[:, place], kind)
+        for kind, start, stop in SEGMENTS
+        for place in range(start, stop)
+    }
+    out = model(ids, positions, PREFIX, SEGMENTS)
+    torch.testing.assert_close(out.loss, torch.stack(list(each.values())).mean())
+    for kind, start, stop in SEGMENTS:
+        mean = torch.stack([each[kind, place] for place in range(start, stop)]).mean()
+        torch.testing.assert_close(out.by_kind[kind], mean)
+    torch.testing.assert_close(out.hidden, hidden)
+
+
+def test_segments_of_one_kind_need_not_touch_and_may_be_in_any_order(
+    build: Build, ids: Tensor, positions: Tensor
+) -> None:
+    model = build()
+    cut = [("audio1", 13, 14), ("visual", 9, 12), ("audio0", 12, 13), ("visual", 6, 9)]
+    torch.testing.assert_close(model(ids, positions, PREFIX, cut).loss, model(ids, positions, PREFIX, SEGMENTS).loss)
+
+
+def test_no_gradient_comes_from_what_no_output_is_predicted_from(build: Build, ids: Tensor, positions: Tensor) -> None:
+    """The last position predicts nothing; every one before it may matter."""
+    model = build()
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, __: object, x: Tensor) -> None:
+        x.retain_grad()
+        seen.append(x)
+
+    handle = model.embedding.register_forward_hook(keep)
+    model(ids, positions, PREFIX, SEGMENTS).loss.backward()
+    handle.remove()
+    strength = seen[0].grad.abs().sum((0, 2))  # type: ignore[union-attr]
+    assert strength[-1] == 0 and (strength[:-1] > 0).all()
+
+
+def test_text_stands_in_its_slots(build: Build, ids: Tensor, positions: Tensor) -> None:
+    model = build()
+    text, mask = text_for(2)
+    x = model.embedding(ids)
+    expected = x.clone()
+    expected[:, 2] = model.text_proj(text[:, 0])
+    expected[0, 3] = model.text_proj(text[0, 1])
+    given: list[Tensor] = []
+    handle = model.transformer.register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    model.hidden(ids, positions, PREFIX, text, mask, 2)
+    handle.remove()
+    torch.testing.assert_close(given[0], expected)
+
+
+def test_dropped_text_is_the_empty_embedding(build: Build, ids: Tensor, positions: Tensor) -> None:
+    model = build()
+    text, mask = text_for(2)
+    without = model.hidden(ids, positions, PREFIX)
+    assert torch.equal(model.hidden(ids, positions, PREFIX, text, torch.zeros_like(mask), 2), without)
+    prompted = model.hidden(ids, positions, PREFIX, text, mask, 2)
+    assert not torch.isclose(prompted, without).any(-1).all()
+    assert (prompted - without).abs().amax(-1).gt(1e-9).all()  # all of the row sees the text
+
+
+@pytest.mark.parametrize("head", ["factorized", "flat"])
+def test_saved_and_loaded(build: Build, ids: Tensor, positions: Tensor, head: str, tmp_path: Path) -> None:
+    model = build(head=head, visual_size=50)
+    text, mask = text_for(2)
+    ids = ids.where((ids < 32) | (ids >= 96), 32 + (ids - 32) % 50)
+    ids = ids.where(ids < 96, ids - 14)
+    expected = model.hidden(ids, positions, PREFIX, text, mask, 2)
+    model.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    for kind in (PrefixLM, AutoModel):
+        again = kind.from_pretrained(tmp_path, dtype=torch.float64)
+        assert type(again) is PrefixLM and not again.training
+        assert again.config.lm == model.config.lm and again.config.vocab_size == 32 + 50 + 32
+        assert torch.equal(again.hidden(ids, positions, PREFIX, text, mask, 2), expected)
+        torch.testing.assert_close(
+            again(ids, positions, PREFIX, SEGMENTS).loss, model(ids, positions, PREFIX, SEGMENTS).loss
+        )
+
+
+def test_a_config_is_the_same_after_saving(tmp_path: Path) -> None:
+    lm = LMConfig(hidden_size=64, num_layers=3, num_heads=4, positions="1d", head="flat", rope_theta=50.0)
+    config = PrefixLMConfig(lm, special_size=40, visual_size=4096, audio_levels=0, text_size=24)
+    config.save_pretrained(tmp_path)
+    for again in (PrefixLMConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
+        assert again.lm == lm and again.to_dict().keys() == config.to_dict().keys()
+        assert (again.special_size, again.visual_size, again.audio_levels, again.text_size) == (40, 4096, 0, 24)
+        assert again.vocab_size == 40 + 4096
+
+
+def test_weights_are_drawn_for_the_depth() -> None:
+    """0.02 everywhere, and what writes into the residual stream smaller by the root of the number of writes."""
+    torch.manual_seed(0)
+    model = PrefixLM(PrefixLMConfig(LMConfig(hidden_size=64, num_layers=8, num_heads=2), 32, 64, 0, text_size=8))
+    for name, weight in model.named_parameters():
+        if weight.ndim == 1:
+            assert (weight == 1).all(), name
+        else:
+            writes = name.startswith("transformer") and name.endswith(("o_proj.weight", "down_proj.weight"))
+            assert float(weight.std()) == pytest.approx(0.02 / 4 if writes else 0.02, rel=0.1), name
+
+
+def test_an_untaught_model_is_as_unsure_as_can_be(ids: Tensor, positions: Tensor) -> None:
+    torch.manual_seed(0)
+    lm = LMConfig(hidden_size=64, num_layers=2, num_heads=2)
+    model = PrefixLM(PrefixLMConfig(lm, 32, 64, audio_levels=2, audio_size=16, text_size=8))
+    out = model(ids, positions, PREFIX, SEGMENTS)
+    assert float(out.by_kind["visual"]) == pytest.approx(torch.tensor(64.0).log(), abs=0.1)
+    assert float(out.by_kind["audio0"]) == pytest.approx(torch.tensor(16.0).log(), abs=0.1)
