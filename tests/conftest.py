@@ -4,8 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
+
+# The same examples in every run, and no clock: a busy machine is no failure.
+settings.register_profile("videolm", deadline=None, derandomize=True)
+settings.load_profile("videolm")
 
 
 @pytest.fixture(scope="session")

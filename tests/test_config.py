@@ -174,7 +174,7 @@ trees = st.recursive(
 mappings = st.dictionaries(st.sampled_from("abcd"), trees, max_size=3)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(base=mappings, over=mappings)
 def test_merge_lays_one_over_the_other_and_changes_neither(base: dict[str, Any], over: dict[str, Any]) -> None:
     before = repr((base, over))

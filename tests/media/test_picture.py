@@ -1,5 +1,8 @@
 """Still pictures and animations, which Pillow decodes."""
 
+import struct
+import zlib
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -159,11 +162,23 @@ def test_damaged_pictures(tmp_path, quarters):
         read_image(tmp_path / "absent.png")
 
 
-def test_large_pictures_are_refused_unread(tmp_path, monkeypatch):
-    path = save(tmp_path / "a.png", PIL.Image.new("1", (9000, 9000)))
-    for read in (read_image, probe):
-        with pytest.raises(UserError, match="9000x9000 pixels: wanted no more than 67,108,864"):
-            read(path)
-    bomb = save(tmp_path / "b.png", PIL.Image.new("1", (20_000, 20_000)))
-    with pytest.raises(UserError, match="too large"):
-        read_image(bomb)
+def test_an_animation_cut_short(tmp_path, greys, which_frames):
+    noise = np.random.default_rng(0).integers(0, 3, (10, 32, 48, 3), dtype=np.uint8)
+    frames = [PIL.Image.fromarray(frame) for frame in greys(10) + noise]
+    path = tmp_path / "a.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(UserError, match=r"cut short.*max_frames=6 can be read"):
+        read_video(path, fps=10)
+    assert which_frames(read_video(path, fps=10, max_frames=6).frames) == list(range(6))
+
+
+def test_large_pictures_are_refused_unread(tmp_path, quarters):
+    data = save(tmp_path / "small.png", quarters).read_bytes()
+    for side, said in ((9000, "9000x9000 pixels: wanted no more than 67,108,864"), (20_000, "too large")):
+        header = b"IHDR" + struct.pack(">II", side, side) + data[24:29]
+        path = tmp_path / f"{side}.png"
+        path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+        for read in (read_image, probe):
+            with pytest.raises(UserError, match=said):
+                read(path)

@@ -54,6 +54,8 @@ class ShapesWorldData(Config):
     clips: Annotated[int, Field(ge=1)] = 20000
     """Training clips; pictures are as many again."""
     validation_clips: Annotated[int, Field(ge=1)] = 256
+    two_objects: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of training scenes with two objects: twice as much to learn from in a clip."""
 
     def open(self, stream: str, shape: Format, fps: float, split: Split) -> ShapesWorldSource:
         return ShapesWorldSource(self, stream, shape, fps, split)
@@ -66,20 +68,24 @@ class ShapesWorldSource:
         self.stream, self.shape, self.fps = stream, shape, fps
         self.seed = config.seed + (split == "validation")
         self.length = config.clips if split == "train" else config.validation_clips
+        self.two_objects = config.two_objects if split == "train" else 0.0
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Example:
-        scene = shapesworld.draw_scene(self.seed, index)
+        scene = self._scene(index)
         size = (self.shape.height, self.shape.width)
         if self.stream == "image":
             pixels = shapesworld.render_image(scene, size)[None]
             return Example(Video(pixels, self.fps), shapesworld.image_captions(scene))
         return Example(Video(shapesworld.render(scene, self.shape.frames, size), self.fps), shapesworld.captions(scene))
 
+    def _scene(self, index: int) -> shapesworld.Scene:
+        return shapesworld.draw_scene(self.seed, index, two_objects=self.two_objects)
+
     def captions(self) -> list[str]:
-        scenes = [shapesworld.draw_scene(self.seed, index) for index in range(min(self.length, 2000))]
+        scenes = [self._scene(index) for index in range(min(self.length, 2000))]
         return [text for scene in scenes for text in (*shapesworld.captions(scene), *shapesworld.image_captions(scene))]
 
 

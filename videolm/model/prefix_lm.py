@@ -63,13 +63,12 @@ class PrefixLM(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Normal(0, 0.02); what writes into the residual stream is scaled down by depth; norms are one."""
         if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)
+            # Decided at the leaf: transformers skips modules that hold no weights of their own.
+            named = self.transformer.named_modules()
+            writes = any(module is found for name, found in named if name.endswith(("o_proj", "down_proj")))
+            nn.init.normal_(module.weight, std=0.02 / (2 * len(self.transformer.layers)) ** (0.5 if writes else 0))
         elif isinstance(module, nn.RMSNorm):
             nn.init.ones_(module.weight)
-        if isinstance(module, Transformer):
-            for name, weight in module.named_parameters():
-                if name.endswith(("o_proj.weight", "down_proj.weight")):
-                    nn.init.normal_(weight, std=0.02 / (2 * len(module.layers)) ** 0.5)
 
     def hidden(
         self,

@@ -57,6 +57,8 @@ class Recipe(Config):
     tasks: dict[str, Annotated[float, Field(gt=0)]]
     """Tasks by name, with their share of the training steps."""
     tokenizer: MagvitV2Config
+    tokenizer_data: DataConfig | None = None
+    """What the tokenizer learns from, where that is not `data`."""
     tokenizer_training: TokenizerTraining = TokenizerTraining()
     text: T5Settings = T5Settings()
     lm: LMConfig
@@ -172,10 +174,11 @@ class Run:
         shutil.rmtree(self.folder / "lm_training" / "checkpoints")
         return model
 
-    def source(self, stream: str, split: Any) -> Source:
+    def source(self, stream: str, split: Any, data: DataConfig | None = None) -> Source:
+        """Examples of a stream, from `data` or else the recipe's own."""
         shape = self.recipe.formats[0]
         shape = Format(1, shape.height, shape.width) if stream == "image" else shape
-        return self.recipe.data.open(stream, shape, self.recipe.fps, split)
+        return (data or self.recipe.data).open(stream, shape, self.recipe.fps, split)
 
     def vocabulary(self, tokenizer: VideoTokenizer) -> Vocabulary:
         sizes = {"visual_size": tokenizer.codebook_size, "audio_levels": 0}
@@ -194,8 +197,8 @@ class Run:
             work = self.folder / "tokenizer_training"
             train_tokenizer(
                 fresh,
-                self.source("video", "train"),
-                self.source("video", "validation"),
+                self.source("video", "train", recipe.tokenizer_data),
+                self.source("video", "validation", recipe.tokenizer_data),
                 recipe.tokenizer_training,
                 recipe.engine,
                 folder=work,
