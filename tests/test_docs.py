@@ -41,7 +41,8 @@ def test_links_lead_to_files(page: Path) -> None:
     "page", [ROOT / "README.md", ROOT / "docs" / "architecture.md"], ids=["README", "architecture"]
 )
 def test_the_trees_name_what_is_there(page: Path) -> None:
-    trees = [block for block in re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL) if "tokenizers/" in block]
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    trees = [block for block in blocks if re.search("^tokenizers/", block, re.MULTILINE)]
     assert trees
     inside = ""
     for line in trees[-1].splitlines():

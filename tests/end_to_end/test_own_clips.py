@@ -21,8 +21,8 @@ def test_real_clips_become_a_model_that_continues_them(
     words = ["generate", "frame_prediction", "--video", str(clip), "--model", str(run / "model"), "--out", str(out)]
     assert main([*words, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["psnr_repeat_last"] > 10
-    assert record["psnr"] > 0
+    assert 0 < record["psnr_repeat_last"] < 60
+    assert 0 < record["psnr"] < 60
     given, made = read_video(clip, fps=8, size=(64, 64), max_frames=9), read_video(out)
     difference = abs(given.frames.astype(int) - made.frames[:9].astype(int))
     assert len(made) == 17

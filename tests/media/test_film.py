@@ -1,5 +1,6 @@
 """Films: what is shown when, which way up, in what colours, and what damage does."""
 
+import gc
 import re
 import warnings
 from fractions import Fraction
@@ -89,6 +90,17 @@ def test_decoding_stops_at_the_last_frame_wanted(clips, monkeypatch):
     monkeypatch.setattr(Film, "frames", lambda *args: (decoded.append(f) or f for f in frames(*args)))
     read_video(clips / "bikes.mp4", fps=8, size=(32, 32), max_frames=4)
     assert len(decoded) == 11  # the last, at 0.4 s, tells that the one before it is still shown at 3 / 8 s
+
+
+def test_frames_are_let_go_of_as_they_are_read(film, greys):
+    path = film(greys(50), rate=25)
+    gc.collect()
+    gc.disable()
+    try:
+        read_video(path, fps=None)
+        assert sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) <= 2
+    finally:
+        gc.enable()
 
 
 # ---- geometry

@@ -6,6 +6,7 @@ small one made from scratch and trained with the language model.
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -75,8 +76,7 @@ class TextEncoder(nn.Module):
         """Write a folder that `from_pretrained` here and transformers' `T5EncoderModel` read."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {n: (v.to(dtype) if dtype else v).contiguous().cpu() for n, v in self.encoder.state_dict().items()}
-        self.encoder.save_pretrained(folder, state_dict=weights)
+        copy.deepcopy(self.encoder).to(device="cpu", dtype=dtype).save_pretrained(folder)
         (folder / SENTENCEPIECE_FILE).write_bytes(self.sentencepiece_model)
 
     @classmethod
@@ -120,7 +120,7 @@ def make_pieces(captions: Iterable[str], most: int) -> bytes:
         model_writer=model,
         vocab_size=max(most, 300),
         hard_vocab_limit=False,
-        model_type="unigram",
+        model_type="bpe",
         byte_fallback=True,
         character_coverage=1.0,
         pad_id=PAD,

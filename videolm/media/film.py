@@ -31,7 +31,7 @@ FILM_FORMATS = (
 )
 
 # Colours come back within one level of 8 bits, where swscale's defaults lose two or three; and bicubic keeps the
-# edges of small clips, whose chroma has half their size, 1.6 dB better than bilinear over a write and a read.
+# edges of small clips, whose chroma has half their size: 1 dB better than bilinear after a write and a read.
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP | Interpolation.FULL_CHR_H_INT
 
 CUT_SHORT = 0.5
