@@ -36,8 +36,21 @@ class TaskSet(Config):
         """Special tokens that the rows need beyond the structural ones."""
         variants = self.variants()
         names = [task_token(v.task) for v in variants]
-        names += [name for v in variants for name in format_tokens(v.format)]
+        names += [name for v in variants for name in self.format_tokens(v.format)]
         return list(dict.fromkeys(names))
+
+    def format_tokens(self, shape: Format) -> list[str]:
+        """The conditioning tokens of a format: `<res:WxH>` unless it is the size of the first format, which rows have
+        when nothing is said (VideoPoet: 128x128), and `<frames:N>` unless it is an image.
+
+        >>> from videolm.tasks.generation import text_to_video
+        >>> both = TaskSet(tasks=(text_to_video,), formats=(Format(17, 128, 128), Format(17, 224, 128)))
+        >>> both.format_tokens(Format(17, 224, 128)), both.format_tokens(Format(1, 128, 128))
+        (['<res:128x224>', '<frames:17>'], [])
+        """
+        usual = self.formats[0]
+        res = [] if shape[1:] == usual[1:] else [f"<res:{shape.width}x{shape.height}>"]
+        return res + ([] if shape.frames == 1 else [f"<frames:{shape.frames}>"])
 
     def variants(self) -> list[Variant]:
         return [variant for task in self.tasks for variant in task.variants(self.formats)]
@@ -77,16 +90,6 @@ class TaskSet(Config):
 
 def task_token(task: Task) -> str:
     return f"<task:{task.prompt}>"
-
-
-def format_tokens(shape: Format) -> list[str]:
-    """The conditioning tokens of a format: `<res:WxH>` unless square, `<frames:N>` unless an image.
-
-    >>> format_tokens(Format(17, 224, 128)), format_tokens(Format(1, 128, 128))
-    (['<res:128x224>', '<frames:17>'], [])
-    """
-    res = [] if shape.height == shape.width else [f"<res:{shape.width}x{shape.height}>"]
-    return res + ([] if shape.frames == 1 else [f"<frames:{shape.frames}>"])
 
 
 def _show(value: int | tuple[int, int]) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor
 from videolm.errors import UserError
 from videolm.shapes import TokenGrid
 from videolm.tasks import Variant
-from videolm.tasks.task_set import TaskSet, format_tokens, task_token
+from videolm.tasks.task_set import TaskSet, task_token
 from videolm.vocabulary import Vocabulary
 
 GridOf = Callable[[int, int, int], TokenGrid]
@@ -191,7 +191,7 @@ def lay_out(variant: Variant, tasks: TaskSet, vocabulary: Vocabulary, grid: Grid
             special("<bov_i>")
             visual(part.stream, part.frames)
             special("<eov_i>")
-    for name in format_tokens(shape):
+    for name in tasks.format_tokens(shape):
         special(name)
     prefix = spans[-1].stop
     special("<bov_o>")

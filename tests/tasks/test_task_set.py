@@ -9,7 +9,7 @@ from videolm.config import parse
 from videolm.errors import UserError
 from videolm.shapes import Format
 from videolm.tasks import TASKS
-from videolm.tasks.task_set import TaskSet, format_tokens
+from videolm.tasks.task_set import TaskSet
 
 SQUARE, PORTRAIT, LONG = Format(17, 64, 64), Format(17, 112, 64), Format(41, 64, 64)
 
@@ -103,8 +103,14 @@ def test_specials_are_named_once_in_order_of_need() -> None:
     ],
 )
 def test_format_tokens(shape: Format, tokens: list[str]) -> None:
-    """VideoPoet: the length of a clip, and `<res>` for the portrait size alone."""
-    assert format_tokens(shape) == tokens
+    """VideoPoet: the length of a clip, and `<res>` for sizes other than the usual one."""
+    assert task_set(formats=(Format(17, 128, 128),)).format_tokens(shape) == tokens
+
+
+def test_two_square_sizes_are_told_apart() -> None:
+    both = task_set(formats=(Format(17, 64, 64), Format(17, 128, 128)))
+    assert both.format_tokens(Format(17, 64, 64)) == ["<frames:17>"]
+    assert both.format_tokens(Format(17, 128, 128)) == ["<res:128x128>", "<frames:17>"]
 
 
 def test_variants_are_those_of_every_task() -> None:
