@@ -26,7 +26,9 @@ def test_commands_were_found() -> None:
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_commands_in_the_documents_are_ones_we_have(page: str, command: str) -> None:
-    module, args, rest = parse(shlex.split(command)[1:])
+    words = shlex.split(command)[1:]
+    module, args, rest = parse(words)
+    assert module.__name__ == f"videolm.cli.{words[0]}"
     if module is train:
         load_recipe(args.recipe, train.overrides(rest))
 

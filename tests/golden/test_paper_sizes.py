@@ -72,7 +72,9 @@ def test_tokenizer_configs_that_cannot_be(changes: dict[str, object], said: str)
 
 @pytest.mark.parametrize("name", names("lm"))
 def test_language_model_presets_are_read(name: str) -> None:
-    parse(LMConfig, read_yaml(str(CONFIGS / "lm" / name)), source=name)
+    written = read_yaml(str(CONFIGS / "lm" / name))
+    config = parse(LMConfig, written, source=name)
+    assert written == {key: getattr(config, key) for key in written}
 
 
 @pytest.mark.parametrize(

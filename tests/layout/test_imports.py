@@ -96,16 +96,17 @@ def test_rooms_of_a_level_form_no_circle(edges: list[tuple[str, str, str]]) -> N
         here, there = room(importer), room(imported)
         if there in LEVEL and here != there:
             graph.setdefault(here, set()).add(there)
+    circle: list[str] = []
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        pytest.fail(f"a circle: {' <- '.join(error.args[1])}")
+        circle = error.args[1]
+    assert not circle, " <- ".join(circle)
 
 
 def test_deepspeed_is_imported_in_one_file(edges: list[tuple[str, str, str]]) -> None:
     files = {importer for _, importer, imported in edges if imported.partition(".")[0] == "deepspeed"}
-    assert len(files) <= 1, files
-    assert {room(importer) for importer in files} <= {"train"}
+    assert files == {"videolm.train.engine"}
 
 
 def test_no_library_that_needs_cuda(root: Path) -> None:
