@@ -160,6 +160,8 @@ def test_a_row_without_its_given_frames_is_refused() -> None:
     layout = LAYOUTS["frame_prediction 17x128x128 prefix 5"]
     with pytest.raises(UserError, match=r"frame_prediction 17x128x128 prefix 5 needs codes \(2, 16, 16\)"):
         layout.build({"video": random_codes(layout)[:, :1]})
+    with pytest.raises(UserError, match=r"needs the codes of the frames given \(video\)"):
+        layout.build({})
 
 
 def test_a_task_of_ones_own_is_laid_out() -> None:

@@ -40,6 +40,10 @@ def test_top_k_keeps_the_k_largest_as_they_are(logits: list[float], k: int) -> N
     assert kept.tolist()[0] == [value if value in largest else -INF for value in x.tolist()[0]]
 
 
+def test_top_k_keeps_just_k_of_equals() -> None:
+    assert (keep_top_k(torch.zeros(2, 5), 2) > -INF).sum(-1).tolist() == [2, 2]
+
+
 @given(logits=rows_of_logits, p=st.floats(0.01, 1))
 def test_top_p_keeps_the_fewest_that_reach_p(logits: list[float], p: float) -> None:
     x = torch.tensor([logits])

@@ -67,6 +67,21 @@ def test_a_cache_gives_the_hidden_states_of_the_whole_row(
     torch.testing.assert_close(torch.cat(parts, dim=1), whole)
 
 
+def test_a_filled_cache_takes_one_position_at_a_time(build: Build, ids: Tensor, positions: Tensor) -> None:
+    model = build()
+    cache = model.new_cache(2, 14)
+    model.hidden(ids[:, :PREFIX], positions[:PREFIX], PREFIX, cache=cache)
+    with pytest.raises(ValueError, match="one position at a time, not 2"):
+        model.hidden(ids[:, PREFIX : PREFIX + 2], positions[PREFIX : PREFIX + 2], PREFIX, cache=cache)
+
+
+def test_text_without_a_mask_is_text_everywhere(build: Build, ids: Tensor, positions: Tensor) -> None:
+    model, (text, mask) = build(), text_for(2)
+    without = model.hidden(ids, positions, PREFIX, text, None, 2)
+    assert torch.equal(without, model.hidden(ids, positions, PREFIX, text, torch.ones_like(mask), 2))
+    assert not torch.equal(without, model.hidden(ids, positions, PREFIX))
+
+
 def test_axial_positions_are_read_and_1d_ones_are_not(build: Build, ids: Tensor, positions: Tensor) -> None:
     moved = positions.clone()
     moved[7] += torch.tensor([0, 5, 0])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from videolm.tokenizers.video.magvit_v2 import MagvitV2
 from videolm.train.engine import Engine, EngineConfig, OptimizerConfig
-from videolm.train.loop import Average, Log, train
+from videolm.train.loop import Average, Log, TrainingConfig, train
 from videolm.train.recipe import load_recipe
 from videolm.train.tokenizer import Objective, TokenizerTraining
 
@@ -42,14 +42,16 @@ def run(folder: Path, name: str, stage: int, stop_at: int | None = None) -> dict
         objective,
         name="test",
         folder=folder,
-        steps=STEPS,
-        optimizer=OptimizerConfig(name=name, muon_lr=0.02, warmup=2),  # type: ignore[arg-type]
+        config=TrainingConfig(
+            steps=STEPS,
+            optimizer=OptimizerConfig(name=name, muon_lr=0.02, warmup=2),  # type: ignore[arg-type]
+            ema=0.9,
+            validate_every=3,
+            checkpoint_minutes=0,
+        ),
         engine_config=EngineConfig(zero_stage=stage, precision="float32"),  # type: ignore[arg-type]
         batches=batches,
         validate=validate,
-        validate_every=3,
-        checkpoint_minutes=0,
-        ema=0.9,
     )
     return {key: value.clone() for key, value in tokenizer.state_dict().items()}
 

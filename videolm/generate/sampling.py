@@ -35,15 +35,15 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """Logits with all but the `k` largest set to -inf; 0 keeps all.
+    """Logits with all but the `k` largest set to -inf (just k, where some are equal); 0 keeps all.
 
     >>> keep_top_k(torch.tensor([[1.0, 3.0, 2.0]]), 2)
     tensor([[-inf, 3., 2.]])
     """
     if not 0 < k < logits.shape[-1]:
         return logits
-    least = logits.topk(k, dim=-1).values[..., -1:]
-    return logits.masked_fill(logits < least, -torch.inf)
+    values, index = logits.topk(k, dim=-1)
+    return torch.full_like(logits, -torch.inf).scatter(-1, index, values)
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:

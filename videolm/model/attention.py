@@ -72,6 +72,8 @@ class Attention(nn.Module):
         q, k = rotate(self.q_norm(q), *rotary), rotate(self.k_norm(k), *rotary)
         if cache is not None:
             first = cache.length == 0
+            if not first and x.shape[1] != 1:
+                raise ValueError(f"after the first call a cache takes one position at a time, not {x.shape[1]}")
             k, v = cache.append(layer, k, v)
             y = prefix_attention(q, k, v, prefix) if first else F.scaled_dot_product_attention(q, k, v)
         else:

@@ -86,11 +86,13 @@ class PrefixLM(PreTrainedModel):
             positions: (n, 3) coordinates of the rows (`Layout.positions`).
             prefix: leading positions that see one another.
             text: (b, m, text_size) embeddings for the positions from `text_start` on.
-            text_mask: (b, m) bool, true where there is a token; elsewhere the `<empty>` embedding stays.
+            text_mask: (b, m) bool, true where there is a token (everywhere, if not given); elsewhere the `<empty>`
+                embedding stays.
             cache: append to it, after the positions it holds.
         """
         x = self.embedding(input_ids)
-        if text is not None and text_mask is not None:
+        if text is not None:
+            text_mask = text.new_ones(text.shape[:2], dtype=torch.bool) if text_mask is None else text_mask
             x = place_text(x, self.text_proj(text.to(x.dtype)), text_mask, text_start)
         if self.config.lm.positions == "1d":
             start = cache.length if cache is not None else 0

@@ -11,17 +11,16 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from videolm.config import Config
 from videolm.data.mixture import Mixture, Rows
 from videolm.data.shards import Shard
 from videolm.model.prefix_lm import PrefixLM
 from videolm.sequence import Layout
 from videolm.tokenizers.text.t5 import TextEncoder
 from videolm.train.engine import Engine, EngineConfig, OptimizerConfig
-from videolm.train.loop import Log, to_device, train
+from videolm.train.loop import Log, TrainingConfig, to_device, train
 
 
-class LMTraining(Config):
+class LMTraining(TrainingConfig):
     """The `lm_training:` section of a recipe."""
 
     steps: Annotated[int, Field(ge=1)] = 5000
@@ -30,8 +29,6 @@ class LMTraining(Config):
     optimizer: OptimizerConfig = OptimizerConfig(lr=1.5e-3)
     text_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of rows trained without their text, so that guidance has something to lead away from."""
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    validate_every: Annotated[int, Field(ge=1)] = 500
     validation_rows: Annotated[int, Field(ge=1)] = 32
     """Rows of every variant."""
 
@@ -98,11 +95,8 @@ def train_language_model(
         Objective(lm, text, frozen_text),
         name="language model",
         folder=folder,
-        steps=config.steps,
-        optimizer=config.optimizer,
+        config=config,
         engine_config=engine_config,
         batches=batches,
         validate=validate,
-        validate_every=config.validate_every,
-        ema=config.ema,
     )

@@ -12,16 +12,30 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from videolm.config import Config
 from videolm.errors import UserError
 from videolm.progress import progress
 from videolm.train.engine import Engine, EngineConfig, OptimizerConfig
 
 KEEP = 2  # checkpoints
+
+
+class TrainingConfig(Config):
+    """What every training has; each job's own config adds to it."""
+
+    steps: Annotated[int, Field(ge=1)] = 3000
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the average of the weights that is validated and kept; 0: none."""
+    validate_every: Annotated[int, Field(ge=1)] = 500
+    """Steps."""
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 3.0
 
 
 class Average:
@@ -77,16 +91,12 @@ def train(
     *,
     name: str,
     folder: Path,
-    steps: int,
-    optimizer: OptimizerConfig,
+    config: TrainingConfig,
     engine_config: EngineConfig,
     batches: Callable[[int, Engine], Iterable[Any]],
     validate: Callable[[nn.Module, Log, int], dict[str, float]],
-    validate_every: int,
-    checkpoint_minutes: float = 3.0,
-    ema: float = 0.0,
 ) -> dict[str, float]:
-    """Train `module` for `steps` steps; afterwards it holds the final (averaged, if `ema`) weights in float32.
+    """Train `module` for `config.steps` steps; afterwards it holds the final (averaged, if `ema`) weights in float32.
 
     Args:
         module: called with a batch, returns (loss, {name: value}).
@@ -94,15 +104,15 @@ def train(
         folder: of checkpoints and metrics; the newest checkpoint there is gone on from.
         batches: the `accumulate` batches of a step.
         validate: called with the module, its averaged weights in place; returns values to log.
-        ema: decay of the average; 0: none.
 
     Returns:
         The last validation's values.
     """
-    engine = Engine(module, optimizer, engine_config)
-    if ema and engine_config.zero_stage == 3:
+    engine = Engine(module, config.optimizer, engine_config)
+    steps = config.steps
+    if config.ema and engine_config.zero_stage == 3:
         raise UserError("an average of the weights needs them whole: set ema 0 or engine.zero_stage below 3")
-    average = Average(module, ema) if ema else None
+    average = Average(module, config.ema) if config.ema else None
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     start = _resume(engine, average, checkpoints)
@@ -126,7 +136,7 @@ def train(
     module.train()
     with progress(steps, name, "step", done=start, enabled=engine.rank == 0) as bar:
         for step in range(start, steps):
-            logs = engine.step(batches(step, engine), optimizer.scale(step, steps))
+            logs = engine.step(batches(step, engine), config.optimizer.scale(step, steps))
             if average:
                 average.update(module, step)
             bar.update()
@@ -135,12 +145,12 @@ def train(
                 log.scalars(done, logs)
                 shown = {"loss": f"{logs['loss']:.3f}"} | {k: f"{v:.3g}" for k, v in results.items()}
                 bar.set_postfix(shown, refresh=False)
-            if done % validate_every == 0 or done == steps:
+            if done % config.validate_every == 0 or done == steps:
                 results = evaluate(done)
                 if engine.rank == 0:
                     told = ", ".join(f"{key} {value:.4g}" for key, value in results.items())
                     tqdm.write(f"{name} {done}/{steps}: {told}", file=sys.stderr)
-            if time.monotonic() - saved > 60 * checkpoint_minutes or done == steps:
+            if time.monotonic() - saved > 60 * config.checkpoint_minutes or done == steps:
                 _save(engine, average, checkpoints, done, results)
                 saved = time.monotonic()
     log.close()

@@ -10,26 +10,26 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from videolm.config import Config
 from videolm.data.sources import Source
 from videolm.media import Video, contact_sheet
 from videolm.metrics import code_usage, psnr
 from videolm.tokenizers.protocol import VideoTokenizer
 from videolm.train.engine import Engine, EngineConfig, OptimizerConfig
-from videolm.train.loop import Log, to_device, train
+from videolm.train.loop import Log, TrainingConfig, to_device, train
 
 Weight = Annotated[float, Field(ge=0)]
 
 
-class TokenizerTraining(Config):
+class TokenizerTraining(TrainingConfig):
     """The `tokenizer_training:` section of a recipe."""
 
-    steps: Annotated[int, Field(ge=1)] = 3000
     batch: Annotated[int, Field(ge=1)] = 8
     """Clips a batch and process."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
     l1: Weight = 1.0
     l2: Weight = 5.0
+    l4: Weight = 0.0
+    """Weight of the mean fourth power of the error: it counts where a few pixels are far off, as at small corners."""
     commitment: Weight = 0.25
     entropy: Weight = 0.1
     """Weight of the entropy term at the first step."""
@@ -37,8 +37,6 @@ class TokenizerTraining(Config):
     """Its weight once annealed; a small model should end low."""
     anneal: Annotated[float, Field(gt=0, le=1)] = 0.33
     """Share of the steps over which the entropy weight falls, linearly."""
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    validate_every: Annotated[int, Field(ge=1)] = 500
     validation_clips: Annotated[int, Field(ge=1)] = 64
 
     def entropy_weight(self, step: int) -> float:
@@ -58,8 +56,10 @@ class Objective(nn.Module):
         config = self.training_config
         out = self.tokenizer(clips.to(next(self.parameters()).dtype))
         difference = out.video.float() - clips
-        terms = {"l1": difference.abs().mean(), "l2": difference.square().mean(), **out.losses}
-        weights = {"l1": config.l1, "l2": config.l2, "commitment": config.commitment, "entropy": entropy}
+        terms = {"l1": difference.abs().mean(), "l2": difference.square().mean()}
+        terms |= {"l4": difference.pow(4).mean(), **out.losses}
+        weights = {"l1": config.l1, "l2": config.l2, "l4": config.l4}
+        weights |= {"commitment": config.commitment, "entropy": entropy}
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         return loss, {name: term.detach() for name, term in terms.items()}
 
@@ -114,11 +114,8 @@ def train_tokenizer(
         Objective(tokenizer, config),
         name="tokenizer",
         folder=folder,
-        steps=config.steps,
-        optimizer=config.optimizer,
+        config=config,
         engine_config=engine_config,
         batches=batches,
         validate=validate,
-        validate_every=config.validate_every,
-        ema=config.ema,
     )
