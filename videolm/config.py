@@ -145,7 +145,7 @@ def _explain(kind: Any, error: ValidationError) -> str:
         *path, key = problem["loc"]
         where, known = _place(kind, path)
         return f"unknown key '{'.'.join([*where, str(key)])}'; {nearest(str(key), known)}"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = "must be given" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
     got = "" if problem["type"] in ("missing", "value_error") else f" (got {problem['input']!r})"
     name = ".".join(_place(kind, problem["loc"])[0])
     return " ".join(f"{name + ': ' if name else ''}{message}{got}".split())

@@ -39,7 +39,7 @@ def test_a_file_may_start_from_another_recipe(tmp_path: Path) -> None:
         ("shapesworld/tiny", {"lm.num_layers": "many"}, r"lm.num_layers: .* \(got 'many'\)"),
         ("shapesworld/tiny", {"tasks.text_to_vido": "1"}, "unknown task 'text_to_vido'; did you mean 'text_to_video'"),
         ("shapesworld/tiny", {"seed.x": "1"}, r"seed: .*valid integer \(got {'x': 1}\)"),
-        ("own_clips", {}, "data.path: Field required"),
+        ("own_clips", {}, "data.path: must be given"),
     ],
 )
 def test_mistakes_are_named(name: str, overrides: dict[str, str], message: str) -> None:

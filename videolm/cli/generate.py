@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,13 @@ def run(args: argparse.Namespace) -> None:
         size = (shape.height, shape.width)
         video = read_video(args.video, fps=model.tasks.fps, size=size, max_frames=shape.frames)
     started = time.monotonic()
-    with progress(None, "generate", "id") as bar:
+    with ExitStack() as stack:  # the bar appears with the first id: what is wrong with the inputs is said before
+        bar: Any = None
 
         def on_step(_: VideoLM, done: int, of: int, __: dict[str, Any]) -> None:
-            bar.total = of
+            nonlocal bar
+            if bar is None:
+                bar = stack.enter_context(progress(of, "generate", "id"))
             bar.update(done - bar.n)
 
         out = model(
