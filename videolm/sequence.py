@@ -123,11 +123,11 @@ class Layout:
         Raises:
             UserError: codes of another grid, or none of the frames given.
         """
+        if any(span.stream not in streams for span in self.inputs):
+            raise UserError(f"{self.variant} needs the codes of the frames given ({self.variant.task.output.stream})")
         batch = len(next(iter(streams.values()))) if streams else 1
         rows = repeat(self.template, "n -> b n", b=batch).clone()
         for span in self.spans:
-            if span in self.inputs and span.stream not in streams:
-                raise UserError(f"{self.variant} needs the codes of the frames given ({span.stream})")
             if span.kind == "visual" and span.stream in streams:
                 codes = streams[span.stream][:, span.first : span.first + span.grid.t]
                 if codes.shape[1:] == span.grid:

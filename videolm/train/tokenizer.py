@@ -56,10 +56,9 @@ class Objective(nn.Module):
         config = self.training_config
         out = self.tokenizer(clips.to(next(self.parameters()).dtype))
         difference = out.video.float() - clips
-        terms = {"l1": difference.abs().mean(), "l2": difference.square().mean()}
-        terms |= {"l4": difference.pow(4).mean(), **out.losses}
-        weights = {"l1": config.l1, "l2": config.l2, "l4": config.l4}
-        weights |= {"commitment": config.commitment, "entropy": entropy}
+        square = difference.square()
+        terms = {"l1": difference.abs().mean(), "l2": square.mean(), "l4": square.square().mean(), **out.losses}
+        weights = {name: getattr(config, name) for name in ("l1", "l2", "l4", "commitment")} | {"entropy": entropy}
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         return loss, {name: term.detach() for name, term in terms.items()}
 
