@@ -108,6 +108,17 @@ def test_an_image_has_the_codes_of_a_first_frame(tokenizer: VideoTokenizer, vide
     assert torch.equal(tokenizer.encode(video[:, :, :1]), codes[:, :1])
 
 
+def test_a_still_has_the_same_codes_at_every_time(tokenizer: VideoTokenizer, video: Tensor) -> None:
+    """So a language model has nothing to learn where nothing moves."""
+    codes = tokenizer.encode(video[:, :, :1].expand_as(video))
+    assert torch.equal(codes, codes[:, :1].expand_as(codes))
+
+
+def test_a_flat_ground_has_the_same_code_at_every_place(tokenizer: VideoTokenizer, video: Tensor) -> None:
+    colour = torch.tensor([0.5, -0.25, 0.125]).view(1, 3, 1, 1, 1)
+    assert tokenizer.encode(colour.expand(1, 3, *video.shape[2:]).contiguous()).unique().numel() == 1
+
+
 def test_the_first_codes_decode_to_the_first_frames(tokenizer: VideoTokenizer, codes: Tensor) -> None:
     """The decoder is causal too: frames can be shown while later ones are drawn."""
     if not tokenizer.causal:

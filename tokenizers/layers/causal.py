@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 
 class CausalConv3d(nn.Module):
-    """A convolution whose output at time t sees inputs up to t alone: zeros stand before the first frame.
+    """A convolution whose output at time t sees inputs up to t alone.
 
     (b, c, t, h, w) -> (b, c', ceil(t / stride_t), h / stride_h, w / stride_w). With a temporal stride of 2, output k
-    stands for frame 2k: 17 frames -> 9 -> 5, the first alone each time.
+    stands for frame 2k: 17 frames -> 9 -> 5, the first alone each time. Beyond its edges the input goes on as it is at
+    the edge, in time as before a still: so what does not move has the same codes at every time, and a flat ground the
+    same at every place. With zeros there, the codes of one grey change along all borders, which a language model has
+    to learn by heart.
     """
 
     def __init__(
@@ -36,10 +39,10 @@ class CausalConv3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         kt, kh, kw = self.kernel
-        if kt > 1:
-            x = F.pad(x, (0, 0, 0, 0, kt - 1, 0))
+        if self.kernel != (1, 1, 1):
+            x = F.pad(x, (kw // 2, kw // 2, kh // 2, kh // 2, kt - 1, 0), mode="replicate")
         weight = self.weight.unflatten(1, (x.shape[1], *self.kernel))
-        return F.conv3d(x, weight.to(x.dtype), self.bias.to(x.dtype), self.stride, (0, kh // 2, kw // 2))
+        return F.conv3d(x, weight.to(x.dtype), self.bias.to(x.dtype), self.stride)
 
 
 class FrameNorm(nn.Module):
