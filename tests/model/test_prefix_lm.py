@@ -188,21 +188,37 @@ def test_a_config_is_the_same_after_saving(tmp_path: Path) -> None:
 
 
 def test_weights_are_drawn_for_the_depth() -> None:
-    """0.02 everywhere, and what writes into the residual stream smaller by the root of the number of writes."""
+    """0.02, what writes into the residual stream smaller by the root of the number of writes; no absolute positions."""
     torch.manual_seed(0)
     model = PrefixLM(PrefixLMConfig(LMConfig(hidden_size=64, num_layers=8, num_heads=2), 32, 64, 0, text_size=8))
     for name, weight in model.named_parameters():
         if weight.ndim == 1:
             assert (weight == 1).all(), name
+        elif "position_proj" in name:
+            assert (weight == 0).all(), name
         else:
             writes = name.startswith("transformer") and name.endswith(("o_proj.weight", "down_proj.weight"))
             assert float(weight.detach().std()) == pytest.approx(0.02 / 4 if writes else 0.02, rel=0.1), name
 
 
-def test_an_untaught_model_is_as_unsure_as_can_be(ids: Tensor, positions: Tensor) -> None:
+def test_an_untaught_model_is_as_unsure_as_can_be(positions: Tensor) -> None:
     torch.manual_seed(0)
+    runs = [(6, 0, 32), (6, 32, 64), (1, 96, 16), (1, 112, 16)]
+    ids = torch.cat([start + torch.randint(size, (128, n)) for n, start, size in runs], dim=1)
     lm = LMConfig(hidden_size=64, num_layers=2, num_heads=2)
     model = PrefixLM(PrefixLMConfig(lm, 32, 64, audio_levels=2, audio_size=16, text_size=8))
     out = model(ids, positions, PREFIX, SEGMENTS)
-    assert float(out.by_kind["visual"]) == pytest.approx(math.log(64), abs=0.1)
-    assert float(out.by_kind["audio0"]) == pytest.approx(math.log(16), abs=0.1)
+    assert float(out.by_kind["visual"]) == pytest.approx(math.log(64), abs=0.05)
+    assert float(out.by_kind["audio0"]) == pytest.approx(math.log(16), abs=0.05)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_a_row_knows_where_in_the_picture_it_stands(build: Build, ids: Tensor, positions: Tensor, axis: int) -> None:
+    """Rotation alone gives the same states wherever the whole row is moved to."""
+    model = build(positions="axial")
+    moved = positions + torch.eye(3, dtype=torch.long)[axis]
+    here, there = (model.hidden(ids, places, PREFIX) for places in (positions, moved))
+    assert (here - there).abs().amax(-1).min() > 1e-3
+    nn.init.zeros_(model.transformer.position_proj.weight)
+    here, there = (model.hidden(ids, places, PREFIX) for places in (positions, moved))
+    torch.testing.assert_close(here, there, rtol=0, atol=1e-6)
