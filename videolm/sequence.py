@@ -92,21 +92,21 @@ class Layout:
 
     @cached_property
     def positions(self) -> Tensor:
-        """(n, 3) coordinates (time, height, width) for factorised rotary embeddings.
+        """(n, 3) coordinates (time, height, width) for factorised position embeddings.
 
-        Special and text tokens count up on all three axes. Visual tokens stand at their place in the clip, offset by
-        one origin for all rows of a text length, so that frame 1 follows frame 0 the same way whether frame 0 was
-        given or generated.
+        Visual tokens stand at their place in the clip, from 0, whatever the task: frame 1 follows frame 0 the same
+        way whether frame 0 was given or generated. Special and text tokens count up on all three axes, below 0 in the
+        prefix and from 64 on in the output.
         """
-        origin = max((span.stop for span in self.spans if span.kind == "text"), default=0) + 16
+        before = max((span.stop for span in self.spans if span.kind == "text"), default=0) + 16
         rows, count = [], 0
         for span in self.spans:
             if span.kind == "visual":
                 axes = [torch.arange(size) for size in span.grid]
                 axes[0] = axes[0] + span.first
-                rows.append(origin + torch.cartesian_prod(*axes))
+                rows.append(torch.cartesian_prod(*axes))
             else:
-                base = count if span.start < self.prefix else origin + 64 + count
+                base = count - before if span.start < self.prefix else 64 + count
                 rows.append(repeat(base + torch.arange(span.length), "n -> n a", a=3))
                 count += span.length
         return torch.cat(rows)

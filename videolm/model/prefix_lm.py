@@ -61,13 +61,8 @@ class PrefixLM(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Normal(0, 0.02); what writes into the residual stream is scaled down by depth; norms are one.
-
-        Absolute positions start at zero: they are many features of size one.
-        """
-        if module is self.transformer.position_proj:
-            nn.init.zeros_(module.weight)
-        elif isinstance(module, nn.Linear | nn.Embedding):
+        """Normal(0, 0.02); what writes into the residual stream is scaled down by depth; norms are one."""
+        if isinstance(module, nn.Linear | nn.Embedding):
             # Decided at the leaf: transformers skips modules that hold no weights of their own.
             named = self.transformer.named_modules()
             writes = any(module is found for name, found in named if name.endswith(("o_proj", "down_proj")))

@@ -45,8 +45,8 @@ class Transformer(nn.Module):
     """Embeddings (b, n, d) to hidden states (b, n, d).
 
     Rotation tells a row's positions apart; where in the picture a row stands it does not. So the cosines and sines of
-    the rotary table are added to the embeddings too, through a linear map: absolute positions, for grids of any size.
-    Without them objects are cut at the right border and go on at the left one, a row further down.
+    the rotary table, as a vector of length 1, are added to the embeddings too, through a linear map: absolute positions
+    for grids of any size. Without them objects are cut at the right border and go on at the left one, a row below.
     """
 
     def __init__(self, config: LMConfig):
@@ -64,7 +64,7 @@ class Transformer(nn.Module):
             cache: keys and values of the positions before; `x` is appended to it.
         """
         rotary = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
-        x = x + self.position_proj(torch.cat(rotary, dim=-1).to(x.dtype))
+        x = x + self.position_proj(F.normalize(torch.cat(rotary, dim=-1), dim=-1).to(x.dtype))
         for index, layer in enumerate(self.layers):
             x = layer(x, rotary, prefix, cache, index)
         if cache is not None:
