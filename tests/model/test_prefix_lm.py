@@ -208,15 +208,3 @@ def test_an_untaught_model_is_as_unsure_as_can_be(positions: Tensor) -> None:
     out = model(ids, positions, PREFIX, SEGMENTS)
     assert float(out.by_kind["visual"]) == pytest.approx(math.log(64), abs=0.05)
     assert float(out.by_kind["audio0"]) == pytest.approx(math.log(16), abs=0.05)
-
-
-@pytest.mark.parametrize("axis", range(3))
-def test_a_row_knows_where_in_the_picture_it_stands(build: Build, ids: Tensor, positions: Tensor, axis: int) -> None:
-    """Rotation alone gives the same states wherever the whole row is moved to."""
-    model = build(positions="axial")
-    moved = positions + torch.eye(3, dtype=torch.long)[axis]
-    here, there = (model.hidden(ids, places, PREFIX) for places in (positions, moved))
-    assert (here - there).abs().amax(-1).min() > 1e-3
-    nn.init.zeros_(model.transformer.position_proj.weight)
-    here, there = (model.hidden(ids, places, PREFIX) for places in (positions, moved))
-    torch.testing.assert_close(here, there, rtol=0, atol=1e-6)

@@ -1,8 +1,7 @@
-"""The decoder-only trunk: positions, then pre-norm blocks of prefix attention and SwiGLU."""
+"""The decoder-only trunk: pre-norm blocks of prefix attention and SwiGLU."""
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -42,17 +41,11 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Embeddings (b, n, d) to hidden states (b, n, d).
-
-    Rotation tells a row's positions apart; where in the picture a row stands it does not. So the cosines and sines of
-    the rotary table, as a vector of length 1, are added to the embeddings too, through a linear map: absolute positions
-    for grids of any size. Without them objects are cut at the right border and go on at the left one, a row below.
-    """
+    """Embeddings (b, n, d) to hidden states (b, n, d)."""
 
     def __init__(self, config: LMConfig):
         super().__init__()
         self.config = config
-        self.position_proj = nn.Linear(config.head_dim, config.hidden_size, bias=False)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.RMSNorm(config.hidden_size, config.norm_eps)
 
@@ -64,7 +57,6 @@ class Transformer(nn.Module):
             cache: keys and values of the positions before; `x` is appended to it.
         """
         rotary = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
-        x = x + self.position_proj(F.normalize(torch.cat(rotary, dim=-1), dim=-1).to(x.dtype))
         for index, layer in enumerate(self.layers):
             x = layer(x, rotary, prefix, cache, index)
         if cache is not None:
