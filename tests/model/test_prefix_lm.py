@@ -178,7 +178,9 @@ def test_saved_and_loaded(build: Build, ids: Tensor, positions: Tensor, head: st
 
 
 def test_a_config_is_the_same_after_saving(tmp_path: Path) -> None:
-    lm = LMConfig(hidden_size=64, num_layers=3, num_heads=4, positions="1d", head="flat", rope_theta=50.0)
+    lm = LMConfig(
+        hidden_size=64, num_layers=3, num_heads=4, positions="1d", head="flat", rope_theta=50.0, rope_scale=2.0
+    )
     config = PrefixLMConfig(lm, special_size=40, visual_size=4096, audio_levels=0, text_size=24)
     config.save_pretrained(tmp_path)
     for again in (PrefixLMConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
@@ -188,15 +190,24 @@ def test_a_config_is_the_same_after_saving(tmp_path: Path) -> None:
 
 
 def test_weights_are_drawn_for_the_depth() -> None:
-    """0.02 everywhere, and what writes into the residual stream smaller by the root of the number of writes."""
+    """0.02 everywhere, and what writes into the residual stream smaller by the root of the number of writes; the norms'
+    gains are one, those of queries and keys as configured."""
     torch.manual_seed(0)
-    model = PrefixLM(PrefixLMConfig(LMConfig(hidden_size=64, num_layers=8, num_heads=2), 32, 64, 0, text_size=8))
+    lm = LMConfig(hidden_size=64, num_layers=8, num_heads=2, qk_gain=1.5)
+    model = PrefixLM(PrefixLMConfig(lm, 32, 64, 0, text_size=8))
     for name, weight in model.named_parameters():
         if weight.ndim == 1:
-            assert (weight == 1).all(), name
+            assert (weight == (1.5 if name.endswith(("q_norm.weight", "k_norm.weight")) else 1)).all(), name
         else:
             writes = name.startswith("transformer") and name.endswith(("o_proj.weight", "down_proj.weight"))
             assert float(weight.detach().std()) == pytest.approx(0.02 / 4 if writes else 0.02, rel=0.1), name
+
+
+def test_rope_scale_is_a_stretch_of_the_positions(build: Build, ids: Tensor, positions: Tensor) -> None:
+    scaled, plain = build(rope_scale=3.0), build()
+    seen = scaled.hidden(ids, positions, PREFIX)
+    torch.testing.assert_close(seen, plain.hidden(ids, 3 * positions, PREFIX))
+    assert (seen - plain.hidden(ids, positions, PREFIX)).abs().max() > 1e-3
 
 
 def test_an_untaught_model_is_as_unsure_as_can_be(positions: Tensor) -> None:

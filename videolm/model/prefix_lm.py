@@ -61,14 +61,17 @@ class PrefixLM(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Normal(0, 0.02); what writes into the residual stream is scaled down by depth; norms are one."""
-        if isinstance(module, nn.Linear | nn.Embedding):
+        """Normal(0, 0.02); what writes into the residual stream is scaled down by depth; norms are one, or `qk_gain`."""
+
+        def named(*ends: str) -> bool:
             # Decided at the leaf: transformers skips modules that hold no weights of their own.
-            named = self.transformer.named_modules()
-            writes = any(module is found for name, found in named if name.endswith(("o_proj", "down_proj")))
+            return any(module is found for name, found in self.transformer.named_modules() if name.endswith(ends))
+
+        if isinstance(module, nn.Linear | nn.Embedding):
+            writes = named("o_proj", "down_proj")
             nn.init.normal_(module.weight, std=0.02 / (2 * len(self.transformer.layers)) ** (0.5 if writes else 0))
         elif isinstance(module, nn.RMSNorm):
-            nn.init.ones_(module.weight)
+            nn.init.constant_(module.weight, self.config.lm.qk_gain if named("q_norm", "k_norm") else 1.0)
 
     def hidden(
         self,

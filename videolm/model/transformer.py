@@ -56,7 +56,7 @@ class Transformer(nn.Module):
             prefix: positions of the row that see one another.
             cache: keys and values of the positions before; `x` is appended to it.
         """
-        rotary = rotary_table(positions, self.config.head_dim, self.config.rope_theta)
+        rotary = rotary_table(positions * self.config.rope_scale, self.config.head_dim, self.config.rope_theta)
         for index, layer in enumerate(self.layers):
             x = layer(x, rotary, prefix, cache, index)
         if cache is not None:
