@@ -61,7 +61,7 @@ class PrefixLM(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Normal(0, 0.02); what writes into the residual stream is scaled down by depth; norms are one, or `qk_gain`."""
+        """Normal(0, 0.02), what writes into the residual stream scaled down by depth; norms are one, or `qk_gain`."""
 
         def named(*ends: str) -> bool:
             # Decided at the leaf: transformers skips modules that hold no weights of their own.
