@@ -57,6 +57,10 @@ class VideoTokenizer(Component):
     def forward(self, video: Tensor) -> Reconstruction:
         """The differentiable round trip used in training."""
 
+    @abstractmethod
+    def freeze_codes(self) -> None:
+        """Let only what decodes train from here on, so that a clip's codes stay what they are."""
+
     def check_video(self, video: Tensor) -> None:
         """Raise `UserError` unless `video` is (b, 3, f, H, W), not empty, finite and in [-1, 1]."""
         if video.ndim != 5 or video.shape[1] != 3 or not video.is_floating_point() or not video.numel():

@@ -3,6 +3,7 @@
 A new tokenizer is tested by a line in `CASES`.
 """
 
+import copy
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -151,6 +152,20 @@ def test_the_training_pass_is_encode_and_decode(tokenizer: VideoTokenizer, video
     (gradient,) = torch.autograd.grad(out.video.square().sum(), video)
     video.requires_grad_(False)
     assert torch.isfinite(gradient).all() and gradient.abs().sum() > 0  # it passes the quantiser
+
+
+def test_with_frozen_codes_training_reaches_decoding_alone(
+    tokenizer: VideoTokenizer, video: Tensor, codes: Tensor
+) -> None:
+    trained = copy.deepcopy(tokenizer).requires_grad_(True)
+    trained.freeze_codes()
+    for weight in trained.parameters():
+        if weight.requires_grad:
+            weight.data.mul_(0.5)
+    assert torch.equal(trained.encode(video), codes)
+    assert not torch.allclose(trained.decode(codes), tokenizer.decode(codes))
+    trained(video).video.square().sum().backward()
+    assert all((weight.grad is not None) == weight.requires_grad for weight in trained.parameters())
 
 
 def test_saved_and_loaded_it_gives_the_same_codes(

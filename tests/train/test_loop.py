@@ -27,13 +27,13 @@ def run(folder: Path, name: str, stage: int, stop_at: int | None = None) -> dict
     """Train a tiny tokenizer for six steps in `folder`, checkpointing each; `stop_at` breaks off before that step."""
     torch.manual_seed(0)
     tokenizer = MagvitV2(load_recipe("shapesworld/tiny").tokenizer)
-    objective = Objective(tokenizer, TokenizerTraining(steps=STEPS))
+    objective, weights = Objective(tokenizer), TokenizerTraining(steps=STEPS).weights(0)
 
     def batches(step: int, engine: Engine) -> list[Any]:
         if step == stop_at:
             raise Stop
         rng = np.random.default_rng([0, step])
-        return [(torch.from_numpy(rng.uniform(-1, 1, (2, 3, 5, 32, 32)).astype(np.float32)), 0.1)]
+        return [(torch.from_numpy(rng.uniform(-1, 1, (2, 3, 5, 32, 32)).astype(np.float32)), weights)]
 
     def validate(module: nn.Module, log: Log, step: int) -> dict[str, float]:
         return {"first": float(next(tokenizer.parameters()).sum())}

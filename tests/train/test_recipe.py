@@ -1,8 +1,10 @@
 """Recipes: those that ship are valid, and mistakes are said in one line before any work."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from videolm.config import dump_yaml, parse, read_yaml
 from videolm.errors import UserError
@@ -71,3 +73,20 @@ def test_a_run_folder_is_not_entered_by_accident(tmp_path: Path) -> None:
 def test_a_format_that_does_not_fit_the_tokenizer_is_said_before_training(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="16 frames do not fit the tokenizer.*use 13 or 17"):
         Run(tiny(tmp_path / "run", formats="[[16, 32, 32]]")).train()
+
+
+def test_decoder_training_leaves_the_codes_and_is_gone_on_with(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path / "run", **{"tokenizer_training.steps": "2", "decoder_training.steps": "2"})
+    run = Run(recipe)
+    trained = run.tokenizer()
+    start = type(trained).from_pretrained(run.folder / "video_tokenizer_start")
+    clips = torch.stack([run.source("video", "train")[index].video.to_tensor() for index in range(4)])
+    codes = trained.encode(clips)
+    assert torch.equal(codes, start.encode(clips))
+    assert not torch.allclose(trained.decode(codes), start.decode(codes))
+
+    shutil.rmtree(run.folder / "video_tokenizer")
+    shutil.rmtree(run.folder / "tokenizer_training")
+    again = Run(recipe, resume=True).tokenizer()
+    assert not (run.folder / "tokenizer_training").exists()  # the first stage was not run again
+    assert torch.equal(again.decode(codes), trained.decode(codes))

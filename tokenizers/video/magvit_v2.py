@@ -195,6 +195,9 @@ class MagvitV2(VideoTokenizer):
         signs = lfq.codes_to_bits(codes, self.config.bits).to(self.decoder.stem.weight.dtype)
         return self.decoder(signs.movedim(-1, 1))
 
+    def freeze_codes(self) -> None:
+        self.encoder.requires_grad_(False)
+
     def forward(self, video: Tensor) -> Reconstruction:
         latents = self.encoder(video).movedim(1, -1)
         vectors, codes, losses = lfq.quantize(latents, losses=True)

@@ -1,6 +1,6 @@
 """A recipe: one YAML that runs from raw clips to a model folder, in resumable stages.
 
-    data ──► tokenizer ──► token shards ──► text encoder + language model ──► model folder
+    data ──► tokenizer [──► its decoder] ──► token shards ──► text encoder + language model ──► model folder
 
 Every stage leaves its result in the run folder by rename; `--resume` goes on with the first one that is missing.
 """
@@ -35,7 +35,7 @@ from videolm.tokenizers.text.t5 import T5Settings, TextEncoder
 from videolm.tokenizers.video.magvit_v2 import MagvitV2Config
 from videolm.train.engine import EngineConfig, device
 from videolm.train.language_model import LMTraining, train_language_model
-from videolm.train.tokenizer import TokenizerTraining, train_tokenizer
+from videolm.train.tokenizer import DecoderTraining, TokenizerTraining, train_tokenizer
 from videolm.vocabulary import Vocabulary
 
 PRESET_SECTIONS = ("tokenizer", "lm")
@@ -60,6 +60,8 @@ class Recipe(Config):
     tokenizer_data: DataConfig | None = None
     """What the tokenizer learns from, where that is not `data`."""
     tokenizer_training: TokenizerTraining = TokenizerTraining()
+    decoder_training: DecoderTraining | None = None
+    """A second stage in which the codes stay what they are and the tokenizer's decoder learns alone."""
     text: T5Settings = T5Settings()
     lm: LMConfig
     lm_training: LMTraining = LMTraining()
@@ -194,19 +196,28 @@ class Run:
             fresh = kind(recipe.tokenizer).to(device())
             for shape in recipe.formats:
                 fresh.grid(*shape)  # a format that does not fit is said before training
-            work = self.folder / "tokenizer_training"
-            train_tokenizer(
-                fresh,
-                self.source("video", "train", recipe.tokenizer_data),
-                self.source("video", "validation", recipe.tokenizer_data),
-                recipe.tokenizer_training,
-                recipe.engine,
-                folder=work,
-                seed=recipe.seed,
-                fps=recipe.fps,
-            )
-            _finish(done, fresh.save_pretrained, work)
+            if recipe.decoder_training is None:
+                self._train_tokenizer(fresh, recipe.tokenizer_training, done)
+            else:
+                start = self.folder / "video_tokenizer_start"
+                if not start.exists():
+                    self._train_tokenizer(fresh, recipe.tokenizer_training, start)
+                self._train_tokenizer(kind.from_pretrained(start).to(device()), recipe.decoder_training, done)
         return kind.from_pretrained(done).to(device())
+
+    def _train_tokenizer(self, tokenizer: VideoTokenizer, config: DecoderTraining, done: Path) -> None:
+        recipe, work = self.recipe, self.folder / f"{config.trains}_training"
+        train_tokenizer(
+            tokenizer,
+            self.source("video", "train", recipe.tokenizer_data),
+            self.source("video", "validation", recipe.tokenizer_data),
+            config,
+            recipe.engine,
+            folder=work,
+            seed=recipe.seed,
+            fps=recipe.fps,
+        )
+        _finish(done, tokenizer.save_pretrained, work)
 
     def language_model(self, tokenizer: VideoTokenizer) -> tuple[TextEncoder, PrefixLM]:
         """The trained text encoder and language model; token shards are made where they are missing."""

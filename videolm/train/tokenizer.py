@@ -1,9 +1,13 @@
-"""Training a video tokenizer on raw clips: reconstruction, commitment and an annealed entropy term."""
+"""Training a video tokenizer on raw clips, and then perhaps its decoder alone.
+
+The whole tokenizer learns by reconstruction, commitment and an annealed entropy term. What makes codes easy to predict
+is not what makes pictures sharp, so a second stage may go on with another reconstruction loss and the codes fixed.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,8 +24,10 @@ from videolm.train.loop import Log, TrainingConfig, to_device, train
 Weight = Annotated[float, Field(ge=0)]
 
 
-class TokenizerTraining(TrainingConfig):
-    """The `tokenizer_training:` section of a recipe."""
+class DecoderTraining(TrainingConfig):
+    """The `decoder_training:` section of a recipe: what reconstruction alone needs."""
+
+    trains: ClassVar[Literal["decoder", "tokenizer"]] = "decoder"
 
     batch: Annotated[int, Field(ge=1)] = 8
     """Clips a batch and process."""
@@ -30,6 +36,18 @@ class TokenizerTraining(TrainingConfig):
     l2: Weight = 5.0
     l4: Weight = 0.0
     """Weight of the mean fourth power of the error: it counts where a few pixels are far off, as at small corners."""
+    validation_clips: Annotated[int, Field(ge=1)] = 64
+
+    def weights(self, step: int) -> dict[str, float]:
+        """The weight of each loss term at `step`."""
+        return {"l1": self.l1, "l2": self.l2, "l4": self.l4}
+
+
+class TokenizerTraining(DecoderTraining):
+    """The `tokenizer_training:` section of a recipe."""
+
+    trains: ClassVar[Literal["decoder", "tokenizer"]] = "tokenizer"
+
     commitment: Weight = 0.25
     entropy: Weight = 0.1
     """Weight of the entropy term at the first step."""
@@ -37,30 +55,28 @@ class TokenizerTraining(TrainingConfig):
     """Its weight once annealed; a small model should end low."""
     anneal: Annotated[float, Field(gt=0, le=1)] = 0.33
     """Share of the steps over which the entropy weight falls, linearly."""
-    validation_clips: Annotated[int, Field(ge=1)] = 64
 
-    def entropy_weight(self, step: int) -> float:
+    def weights(self, step: int) -> dict[str, float]:
         done = min(1.0, step / (self.anneal * self.steps))
-        return self.entropy + (self.entropy_final - self.entropy) * done
+        entropy = self.entropy + (self.entropy_final - self.entropy) * done
+        return {**super().weights(step), "commitment": self.commitment, "entropy": entropy}
 
 
 class Objective(nn.Module):
-    """The tokenizer with its loss, as the engine calls it: a batch is (clips (b, 3, f, H, W), entropy weight)."""
+    """The tokenizer with its loss, as the engine calls it: a batch is (clips (b, 3, f, H, W), weights of the terms)."""
 
-    def __init__(self, tokenizer: VideoTokenizer, config: TokenizerTraining):
+    def __init__(self, tokenizer: VideoTokenizer):
         super().__init__()
-        self.tokenizer, self.training_config = tokenizer, config
+        self.tokenizer = tokenizer
 
-    def forward(self, batch: tuple[Tensor, float]) -> tuple[Tensor, dict[str, Tensor]]:
-        clips, entropy = batch
-        config = self.training_config
+    def forward(self, batch: tuple[Tensor, dict[str, float]]) -> tuple[Tensor, dict[str, Tensor]]:
+        clips, weights = batch
         out = self.tokenizer(clips.to(next(self.parameters()).dtype))
         difference = out.video.float() - clips
         square = difference.square()
         terms = {"l1": difference.abs().mean(), "l2": square.mean(), "l4": square.square().mean(), **out.losses}
-        weights = {name: getattr(config, name) for name in ("l1", "l2", "l4", "commitment")} | {"entropy": entropy}
-        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-        return loss, {name: term.detach() for name, term in terms.items()}
+        loss = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
+        return loss, {name: terms[name].detach() for name in weights}
 
 
 def draw_clips(source: Source, rng: np.random.Generator, size: int) -> Tensor:
@@ -80,23 +96,29 @@ def train_tokenizer(
     tokenizer: VideoTokenizer,
     source: Source,
     validation: Source,
-    config: TokenizerTraining,
+    config: DecoderTraining,
     engine_config: EngineConfig,
     *,
     folder: Path,
     seed: int,
     fps: float,
 ) -> dict[str, float]:
-    """Train in place; returns the last validation: PSNR in dB, codes in use and their perplexity."""
+    """Train in place, all of it or with a plain `DecoderTraining` the decoder alone.
+
+    Returns the last validation: PSNR in dB, codes in use and their perplexity.
+    """
+    if config.trains == "decoder":
+        tokenizer.freeze_codes()
+    stage = 2 if config.trains == "tokenizer" else 3  # other clips in each
     rng = np.random.default_rng([seed, 1])
     held = draw_clips(validation if len(validation) else source, rng, config.validation_clips)
 
     def batches(step: int, engine: Engine) -> list[Any]:
         made = []
         for micro in range(engine_config.accumulate):
-            rng = np.random.default_rng([seed, 2, step, micro, engine.rank])
+            rng = np.random.default_rng([seed, stage, step, micro, engine.rank])
             clips = draw_clips(source, rng, config.batch)
-            made.append((clips.to(engine.device), config.entropy_weight(step)))
+            made.append((clips.to(engine.device), config.weights(step)))
         return made
 
     def validate(module: nn.Module, log: Log, step: int) -> dict[str, float]:
@@ -110,8 +132,8 @@ def train_tokenizer(
         return {"psnr": float(psnr(video, held).mean()), **code_usage(codes, tokenizer.codebook_size)}
 
     return train(
-        Objective(tokenizer, config),
-        name="tokenizer",
+        Objective(tokenizer),
+        name=config.trains,
         folder=folder,
         config=config,
         engine_config=engine_config,
