@@ -73,7 +73,7 @@ def _write_mp4(video: Video, path: Path, crf: int) -> None:
         raise UserError(f"the clip has {video.fps:g} frames per second: an mp4 is written with 0.01 to 1000")
     padding = ((0, video.height % 2), (0, video.width % 2), (0, 0))
     converter = VideoReformatter()
-    # Without mbtree: its vector code reads past what it filled, so that one clip gives now these bytes, now those.
+    # With mbtree one clip gives now these bytes, now those, by what memory held before (docs/footguns.md).
     options = {"crf": str(crf), "x264-params": "mbtree=0"}
     with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=rate, options=options)

@@ -25,8 +25,7 @@ class LMConfig(Config):
     """Rotary positions: the place in the row, or (time, height, width) for visual tokens."""
     rope_theta: Annotated[float, Field(gt=1)] = 10000.0
     rope_scale: Annotated[float, Field(gt=0)] = 1.0
-    """Radians that the fastest frequency turns from one position to the next; on a small grid 1 tells neighbours apart
-    only slowly."""
+    """Radians that the fastest frequency turns from one position to the next."""
     qk_gain: Annotated[float, Field(gt=0)] = 1.0
     """Where the gains of the query and key norms start; attention begins at scores of this squared times sqrt(head_dim)
     at most."""
