@@ -8,6 +8,7 @@ from videolm import VideoLM, shapesworld
 from videolm.cli.main import main
 from videolm.evaluate.shapes import evaluate_task, evaluate_tokenizer
 from videolm.pipeline.folder import SHIPPED
+from videolm.train.recipe import load_recipe
 
 pytestmark = pytest.mark.skipif(not SHIPPED.is_dir(), reason="no model ships with this checkout")
 
@@ -30,6 +31,14 @@ def test_its_card_states_the_scores_that_were_measured() -> None:
     card = (SHIPPED / "README.md").read_text()
     assert f"{scores['text_to_video']['all_right']:.1%}" in card
     assert scores["text_to_video"]["samples"] >= 256
+
+
+def test_the_recipe_on_its_card_is_the_one_it_has(model: VideoLM) -> None:
+    recipe = load_recipe("shapesworld/small")
+    assert model.tokenizer.config == recipe.tokenizer
+    assert model.lm.config.lm == recipe.lm
+    assert model.tasks == recipe.task_set
+    assert model.sampling == recipe.sampling
 
 
 def test_clips_do_what_their_captions_say(model: VideoLM) -> None:
