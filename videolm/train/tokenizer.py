@@ -1,7 +1,7 @@
 """Training a video tokenizer on raw clips, and then perhaps its decoder alone.
 
-The whole tokenizer learns by reconstruction, commitment and an annealed entropy term. What makes codes easy to predict
-is not what makes pictures sharp, so a second stage may go on with another reconstruction loss and the codes fixed.
+The whole tokenizer learns by reconstruction, commitment and an annealed entropy term. A second
+stage may go on with another reconstruction loss and the codes fixed: what it sharpens then costs the codes nothing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class TokenizerTraining(DecoderTraining):
     def weights(self, step: int) -> dict[str, float]:
         done = min(1.0, step / (self.anneal * self.steps))
         entropy = self.entropy + (self.entropy_final - self.entropy) * done
-        return {**super().weights(step), "commitment": self.commitment, "entropy": entropy}
+        return {**super().weights(step), "entropy": entropy, "commitment": self.commitment}
 
 
 class Objective(nn.Module):
