@@ -29,6 +29,12 @@ def mixture(layouts: list[Layout], tiny_model: Path) -> Mixture:
     return Mixture(layouts, WEIGHTS, shards, tokens=1000, text_dropout=0.25, seed=3)
 
 
+@pytest.fixture(scope="module")
+def staged(mixture: Mixture) -> Mixture:
+    settings = {"tokens": 1000, "text_dropout": 0.25, "seed": 3}
+    return Mixture(mixture.layouts, WEIGHTS, mixture.shards, **settings, image_steps=300, images=0.9)
+
+
 def test_a_step_is_made_again_from_its_number(mixture: Mixture) -> None:
     one, again, next_one = mixture.at(7), mixture.at(7), mixture.at(8)
     assert torch.equal(one.ids, again.ids)
@@ -49,6 +55,20 @@ def test_tasks_are_drawn_by_weight_shared_by_their_variants(mixture: Mixture) ->
     )
     assert drawn["text_to_video"] / 4000 == pytest.approx(0.5, abs=0.03)
     assert drawn["frame_prediction"] / 4000 == pytest.approx(0.25, abs=0.03)
+
+
+def test_an_image_stage_draws_mostly_pictures_and_then_ends(staged: Mixture, mixture: Mixture) -> None:
+    first = [staged.at(step).layout.variant.task.output.stream for step in range(300)]
+    assert first.count("image") / 300 == pytest.approx(0.9, abs=0.05)
+    for step in range(300, 320):
+        assert torch.equal(staged.at(step).ids, mixture.at(step).ids)
+
+
+def test_within_an_image_stage_the_weights_hold_among_clips(staged: Mixture) -> None:
+    share: Counter[str] = Counter()
+    for layout, part in zip(staged.layouts, staged.first_share, strict=True):
+        share[layout.variant.task.name] += float(part)
+    assert share == pytest.approx({"text_to_image": 0.9, "text_to_video": 0.1 * 2 / 3, "frame_prediction": 0.1 / 3})
 
 
 def test_batches_hold_equal_tokens_so_images_come_in_more_rows(mixture: Mixture) -> None:
