@@ -84,10 +84,14 @@ def train_language_model(
     """Train both in place; returns the last validation: nats per visual token of every task."""
     settings: Any = {"tokens": config.tokens, "text_dropout": config.text_dropout, "seed": seed}
     stage = config.image_stage
-    first = {
-        "image_steps": round(stage.steps * config.steps) * engine_config.accumulate,
-        "images": stage.images,
-    } if stage else {}
+    first = (
+        {
+            "image_steps": round(stage.steps * config.steps) * engine_config.accumulate,
+            "images": stage.images,
+        }
+        if stage
+        else {}
+    )
     mixture = Mixture(layouts, weights, shards, **settings, **first)
     held = Mixture(layouts, weights, validation, **settings)
 
