@@ -83,16 +83,10 @@ def train_language_model(
 ) -> dict[str, float]:
     """Train both in place; returns the last validation: nats per visual token of every task."""
     settings: Any = {"tokens": config.tokens, "text_dropout": config.text_dropout, "seed": seed}
-    stage = config.image_stage
-    first = (
-        {
-            "image_steps": round(stage.steps * config.steps) * engine_config.accumulate,
-            "images": stage.images,
-        }
-        if stage
-        else {}
-    )
-    mixture = Mixture(layouts, weights, shards, **settings, **first)
+    if stage := config.image_stage:
+        image_steps = round(stage.steps * config.steps) * engine_config.accumulate
+        settings |= {"image_steps": image_steps, "images": stage.images}
+    mixture = Mixture(layouts, weights, shards, **settings)
     held = Mixture(layouts, weights, validation, **settings)
 
     def batches(step: int, engine: Engine) -> list[Rows]:
