@@ -43,7 +43,7 @@ def test_a_file_may_start_from_another_recipe(tmp_path: Path) -> None:
         ("shapesworld/tiny", {"tasks.text_to_vido": "1"}, "unknown task 'text_to_vido'; did you mean 'text_to_video'"),
         ("shapesworld/tiny", {"seed.x": "1"}, r"seed: .*valid integer \(got {'x': 1}\)"),
         ("own_clips", {}, "data.path: must be given"),
-        ("own_clips", {**NEEDS["own_clips"], "lm_training.image_stage.images": "0.5"}, "tasks that make pictures"),
+        ("own_clips", {**NEEDS["own_clips"], "lm_training.first_stage.images": "0.5"}, "tasks that make pictures"),
     ],
 )
 def test_mistakes_are_named(name: str, overrides: dict[str, str], message: str) -> None:
@@ -94,7 +94,7 @@ def test_decoder_training_leaves_the_codes_and_is_gone_on_with(tmp_path: Path) -
     assert torch.equal(again.decode(codes), trained.decode(codes))
 
 
-def test_an_image_stage_comes_first_when_a_recipe_asks_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_first_stage_comes_first_when_a_recipe_asks_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
     at = Mixture.at
 
@@ -105,7 +105,7 @@ def test_an_image_stage_comes_first_when_a_recipe_asks_for_one(tmp_path: Path, m
 
     monkeypatch.setattr(Mixture, "at", seen)
     steps = {"tokenizer_training.steps": "1", "lm_training.steps": "8", "tasks.text_to_image": "0.001"}
-    stage = {"lm_training.image_stage.steps": "0.5", "lm_training.image_stage.images": "1"}
+    stage = {"lm_training.first_stage.steps": "0.5", "lm_training.first_stage.images": "1"}
     run = Run(tiny(tmp_path / "run", **steps, **stage))
     run.language_model(run.tokenizer())
     assert drawn == ["image"] * 4 + ["video"] * 4

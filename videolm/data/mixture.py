@@ -2,7 +2,8 @@
 
 Alternating gradient descent as VideoPoet 4.2: rows of a variant have one length, so a batch has no padding, and the
 batch size follows from a number of tokens, so image batches hold more examples than clip batches. Pictures teach what
-things look like, clips how they move: the mixture may begin with a stage of mostly pictures (the same section).
+things look like, clips how they move: a first stage of the training may have a share of pictures of its own (the same
+section).
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Mixture:
         shards: by stream.
         tokens: positions a batch holds, about; at least one row.
         text_dropout: share of rows whose text is left out, for guidance.
-        image_steps: length of a first stage, the image stage, in steps; `layouts` then need both pictures and clips.
-        images: share of its steps that make pictures; among pictures and among clips `weights` hold.
+        first_steps: length of a first stage in steps; `layouts` then need both pictures and clips.
+        first_images: share of its steps that make pictures; among pictures and among clips `weights` hold.
     """
 
     def __init__(
@@ -47,18 +48,18 @@ class Mixture:
         tokens: int,
         text_dropout: float,
         seed: int,
-        image_steps: int = 0,
-        images: float = 0.0,
+        first_steps: int = 0,
+        first_images: float = 0.0,
     ):
         self.layouts, self.shards = list(layouts), shards
         names = [layout.variant.task.name for layout in self.layouts]
         weight = np.array([weights[name] / names.count(name) for name in names], dtype=float)
         self.share = self.first_share = weight / weight.sum()
-        self.image_steps = image_steps
-        if image_steps:
+        self.first_steps = first_steps
+        if first_steps:
             is_picture = np.array([layout.variant.task.output.stream == "image" for layout in self.layouts])
             pictures, clips = weight * is_picture, weight * ~is_picture
-            self.first_share = images * pictures / pictures.sum() + (1 - images) * clips / clips.sum()
+            self.first_share = first_images * pictures / pictures.sum() + (1 - first_images) * clips / clips.sum()
         self.tokens, self.text_dropout, self.seed = tokens, text_dropout, seed
 
     def batch_size(self, layout: Layout) -> int:
@@ -67,7 +68,7 @@ class Mixture:
     def at(self, step: int, rank: int = 0, world: int = 1) -> Rows:
         """The rows of a step: all ranks draw one variant, each its own examples."""
         rng = np.random.default_rng([self.seed, step])
-        share = self.first_share if step < self.image_steps else self.share
+        share = self.first_share if step < self.first_steps else self.share
         layout = self.layouts[rng.choice(len(self.layouts), p=share)]
         return self.draw(layout, rng, self.batch_size(layout), rank, world)
 

@@ -21,8 +21,9 @@ from videolm.train.engine import Engine, EngineConfig, OptimizerConfig
 from videolm.train.loop import Log, TrainingConfig, to_device, train
 
 
-class ImageStage(Config):
-    """A first stage of mostly pictures, which teach the words for things sooner than clips do. VideoPoet 4.2."""
+class FirstStage(Config):
+    """A first stage with a share of pictures of its own: what comes first is learned first. VideoPoet 4.2 begins with
+    mostly pictures, for what things look like; mostly clips are better where the words for motions come late."""
 
     steps: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Its share of all steps."""
@@ -39,7 +40,7 @@ class LMTraining(TrainingConfig):
     optimizer: OptimizerConfig = OptimizerConfig(lr=1.5e-3)
     text_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of rows trained without their text, so that guidance has something to lead away from."""
-    image_stage: ImageStage | None = None
+    first_stage: FirstStage | None = None
     validation_rows: Annotated[int, Field(ge=1)] = 32
     """Rows of every variant."""
 
@@ -83,9 +84,9 @@ def train_language_model(
 ) -> dict[str, float]:
     """Train both in place; returns the last validation: nats per visual token of every task."""
     settings: Any = {"tokens": config.tokens, "text_dropout": config.text_dropout, "seed": seed}
-    if stage := config.image_stage:
-        image_steps = round(stage.steps * config.steps) * engine_config.accumulate
-        settings |= {"image_steps": image_steps, "images": stage.images}
+    if stage := config.first_stage:
+        first_steps = round(stage.steps * config.steps) * engine_config.accumulate
+        settings |= {"first_steps": first_steps, "first_images": stage.images}
     mixture = Mixture(layouts, weights, shards, **settings)
     held = Mixture(layouts, weights, validation, **settings)
 

@@ -76,8 +76,8 @@ class Recipe(Config):
         for name in self.tasks:
             if name not in TASKS:
                 raise ValueError(f"unknown task '{name}'; {nearest(name, TASKS)}")
-        if self.lm_training.image_stage and len({TASKS.get(name).output.stream for name in self.tasks}) < 2:
-            raise ValueError("lm_training.image_stage needs tasks that make pictures and tasks that make clips")
+        if self.lm_training.first_stage and len({TASKS.get(name).output.stream for name in self.tasks}) < 2:
+            raise ValueError("lm_training.first_stage needs tasks that make pictures and tasks that make clips")
         return self
 
     @property
