@@ -57,14 +57,14 @@ def test_tasks_are_drawn_by_weight_shared_by_their_variants(mixture: Mixture) ->
     assert drawn["frame_prediction"] / 4000 == pytest.approx(0.25, abs=0.03)
 
 
-def test_an_first_stage_draws_mostly_pictures_and_then_ends(staged: Mixture, mixture: Mixture) -> None:
+def test_a_first_stage_draws_mostly_pictures_and_then_ends(staged: Mixture, mixture: Mixture) -> None:
     first = [staged.at(step).layout.variant.task.output.stream for step in range(300)]
     assert first.count("image") / 300 == pytest.approx(0.9, abs=0.05)
     for step in range(300, 320):
         assert torch.equal(staged.at(step).ids, mixture.at(step).ids)
 
 
-def test_within_an_first_stage_the_weights_hold_among_clips(staged: Mixture) -> None:
+def test_within_a_first_stage_the_weights_hold_among_clips(staged: Mixture) -> None:
     share: Counter[str] = Counter()
     for layout, part in zip(staged.layouts, staged.first_share, strict=True):
         share[layout.variant.task.name] += float(part)

@@ -22,8 +22,7 @@ from videolm.train.loop import Log, TrainingConfig, to_device, train
 
 
 class FirstStage(Config):
-    """A first stage with a share of pictures of its own: what comes first is learned first. VideoPoet 4.2 begins with
-    mostly pictures, for what things look like; mostly clips are better where the words for motions come late."""
+    """A first stage with a share of pictures of its own. VideoPoet 4.2 begins with mostly pictures."""
 
     steps: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Its share of all steps."""
