@@ -95,14 +95,13 @@ def test_rows_cut_after_the_first_frame_have_a_weight_of_their_own(with_first_fr
 
 def test_a_cut_row_is_predicted_as_the_whole_ones_beginning(with_first_frames: Mixture, tiny_model: Path) -> None:
     lm = load_model(tiny_model).lm.double()
-    cut = next(each for each in with_first_frames.layouts if each.pictures and each.variant.task.name == "text_to_video")
-    whole = next(each for each in with_first_frames.layouts if each.variant == cut.variant and each is not cut)
+    clips = [each for each in with_first_frames.layouts if each.variant.task.name == "text_to_video"]
+    cut = next(each for each in clips if each.pictures)
+    whole = next(each for each in clips if each.variant == cut.variant and each is not cut)
     one, other = (with_first_frames.draw(each, np.random.default_rng(0), 3).ids for each in (cut, whole))
     assert torch.equal(one, other[:, : cut.length])
     with torch.inference_mode():
-        short, long = (
-            lm.hidden(ids, layout.positions, layout.prefix) for ids, layout in ((one, cut), (other, whole))
-        )
+        short, long = (lm.hidden(ids, layout.positions, layout.prefix) for ids, layout in ((one, cut), (other, whole)))
     torch.testing.assert_close(short, long[:, : cut.length])
 
 

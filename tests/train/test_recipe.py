@@ -134,6 +134,7 @@ def test_what_a_recipe_asks_to_be_seen_is_seen(
     monkeypatch.setattr(Mixture, "at", seen)
     tasks = {"tasks.text_to_image": "1e-6", "tasks.text_to_video": "1000"}
     steps = {"tokenizer_training.steps": "1", "lm_training.steps": "8"}
-    run = Run(tiny(tmp_path / "run", **steps, **tasks, **{f"lm_training.{key}": value for key, value in settings.items()}))
+    asked = {f"lm_training.{key}": value for key, value in settings.items()}
+    run = Run(tiny(tmp_path / "run", **steps, **tasks, **asked))
     run.language_model(run.tokenizer())
     assert drawn == expected

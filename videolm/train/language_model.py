@@ -40,8 +40,8 @@ class LMTraining(TrainingConfig):
     text_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of rows trained without their text, so that guidance has something to lead away from."""
     first_frames: dict[str, Annotated[float, Field(gt=0)]] = {}
-    """Tasks, with a weight beside those of `tasks`, that are also trained on rows cut after the first latent frame: for
-    tasks that make a clip from nothing of it. What a caption says of looks is learned there, at the cost of a picture."""
+    """Tasks, with a weight beside those of `tasks`, that are also trained on rows cut after the first latent frame, at
+    the cost of a picture: for tasks that make a clip from nothing of it."""
     first_stage: FirstStage | None = None
     validation_rows: Annotated[int, Field(ge=1)] = 32
     """Rows of every variant."""
