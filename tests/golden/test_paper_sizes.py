@@ -9,6 +9,9 @@ from videolm.config import parse, read_yaml
 from videolm.errors import UserError
 from videolm.model.config import LMConfig, PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
+from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
+from videolm.tokenizers.video.c_vivit import CViViT, CViViTConfig
+from videolm.tokenizers.video.magvit import Magvit, MagvitConfig
 from videolm.tokenizers.video.magvit_v2 import MagvitV2, MagvitV2Config
 from videolm.vocabulary import Vocabulary
 
@@ -50,10 +53,83 @@ def test_magvit_v2_at_paper_size(magvit_v2: MagvitV2) -> None:
     assert all(weight.is_meta for weight in magvit_v2.parameters())
 
 
-@pytest.mark.parametrize(("preset", "grid"), [("magvit_v2_tiny", (5, 8, 8)), ("magvit_v2_small", (5, 8, 8))])
+@pytest.fixture(scope="module")
+def c_vivit() -> CViViT:
+    return CViViT.without_weights(CViViTConfig())
+
+
+def weights(module: torch.nn.Module) -> int:
+    return sum(weight.numel() for weight in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("video", "grid", "tokens"), [((11, 128, 128), (6, 16, 16), 1536), ((1, 128, 128), (1, 16, 16), 256)]
+)
+def test_c_vivit_grids(c_vivit: CViViT, video: tuple[int, int, int], grid: tuple[int, int, int], tokens: int) -> None:
+    """Phenaki, Tables 3 and 6."""
+    assert c_vivit.grid(*video) == grid and c_vivit.grid(*video).tokens == tokens
+
+
+def test_c_vivit_at_bairs_size() -> None:
+    """Phenaki B.2.1: 64x64 pixels in patches of 4x4 are as many codes as 128x128 in patches of 8x8."""
+    assert CViViT.without_weights(CViViTConfig(spatial_patch=4)).grid(11, 64, 64) == (6, 16, 16)
+
+
+def test_c_vivit_has_the_papers_weights(c_vivit: CViViT) -> None:
+    """50.3M, "approximately 50M parameters" in B.1.1, are the matrices of its 16 layers. Beside them are 0.6M in patch
+    projections, 0.03M around the codes, 0.07M in norms and biases, and a table of 8,192 x 32."""
+    matrices = [
+        weight
+        for name, weight in c_vivit.named_parameters()
+        if weight.ndim == 2 and ("spatial" in name or "temporal" in name)
+    ]
+    assert sum(weight.numel() for weight in matrices) == 16 * 12 * 512**2 == 50_331_648
+    assert weights(c_vivit) == 51_032_160
+    assert c_vivit.codebook_size == 8192 and c_vivit.quantizer.dim == 32
+
+
+def test_3d_vq_grid() -> None:
+    """MAGVIT, 4.1: 16 frames of 128x128 are 1,024 tokens."""
+    grid = Magvit.without_weights(MagvitConfig()).grid(16, 128, 128)
+    assert grid == (4, 16, 16) and grid.tokens == 1024
+
+
+@pytest.mark.parametrize(
+    ("config", "millions"),
+    [
+        (MagvitConfig(), 41),  # 3D-VQ base
+        (MagvitConfig(base_channels=128).image(), 53),  # the 2D-VQ of MaskGIT that the large one is inflated from
+    ],
+)
+def test_3d_vq_has_the_papers_weights(config: MagvitConfig, millions: int) -> None:
+    """MAGVIT, Table 6, the table of codes counted."""
+    assert round(weights(Magvit.without_weights(config)) / 1e6) == millions
+
+
+@pytest.mark.parametrize("name", names("tokenizer"))
+def test_tokenizer_presets_are_read(name: str) -> None:
+    written = read_yaml(str(CONFIGS / "tokenizer" / name))
+    kind = VIDEO_TOKENIZERS.get(written["name"])
+    config = parse(kind.Settings, written, source=name)
+    told = config.model_dump(mode="json")
+    assert written == {key: told[key] for key in written if key != "quantizer"} | {"quantizer": written["quantizer"]}
+    if name == f"{written['name']}.yaml":  # the preset of the paper is the class's defaults
+        assert config == kind.Settings()
+
+
+@pytest.mark.parametrize(
+    ("preset", "grid"),
+    [
+        ("magvit_v2_tiny", (5, 8, 8)),
+        ("magvit_v2_small", (5, 8, 8)),
+        ("c_vivit_tiny", (9, 8, 8)),
+        ("c_vivit_small", (9, 8, 8)),
+    ],
+)
 def test_small_presets_compress_as_the_paper_does(preset: str, grid: tuple[int, int, int]) -> None:
-    config = parse(MagvitV2Config, read_yaml(str(CONFIGS / "tokenizer" / f"{preset}.yaml")))
-    assert MagvitV2.without_weights(config).grid(17, 64, 64) == grid
+    written = read_yaml(str(CONFIGS / "tokenizer" / f"{preset}.yaml"))
+    kind: type[VideoTokenizer] = VIDEO_TOKENIZERS.get(written["name"])
+    assert kind.without_weights(parse(kind.Settings, written)).grid(17, 64, 64) == grid
 
 
 @pytest.mark.parametrize(
@@ -61,7 +137,8 @@ def test_small_presets_compress_as_the_paper_does(preset: str, grid: tuple[int, 
     [
         ({"temporal_down": [True]}, "temporal_down needs 3 entries"),
         ({"norm_groups": 48}, "norm_groups 48 must divide the width of every level"),
-        ({"bits": 31}, "bits"),
+        ({"quantizer": {"name": "lfq", "bits": 31}}, "quantizer.bits"),
+        ({"still": True}, "no stride in time"),
         ({"base_chanels": 8}, "did you mean 'base_channels'"),
     ],
 )

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from videolm.tokenizers.quantize.lfq import binary_entropy, bits_to_codes, codes_to_bits, entropy_loss, quantize
+from videolm.tokenizers.quantize.lfq import LFQ, LFQConfig, binary_entropy, bits_to_codes, codes_to_bits, entropy_loss
 
 
 def latents(count: int, bits: int, *, scale: float = 0.5, seed: int = 0) -> Tensor:
@@ -101,8 +101,8 @@ def test_descent_on_the_loss_makes_latents_sure_and_diverse() -> None:
 def test_gradients_pass_straight_through() -> None:
     z = latents(6, 7).requires_grad_()
     weights = latents(6, 7, seed=1)
-    out = quantize(z)
-    assert torch.equal(out.vectors.sign(), torch.where(z > 0, 1.0, -1.0)) and not out.losses
+    out = LFQ(LFQConfig(bits=7))(z)
+    assert torch.equal(out.vectors.sign(), torch.where(z > 0, 1.0, -1.0))
     assert torch.allclose(out.vectors.abs(), torch.ones(6, 7))
     (out.vectors * weights).sum().backward()
     assert z.grad is not None and torch.equal(z.grad, weights)
@@ -110,12 +110,13 @@ def test_gradients_pass_straight_through() -> None:
 
 def test_the_commitment_is_the_mean_squared_distance_to_the_signs() -> None:
     z = torch.tensor([[0.5, -3.0], [1.0, 0.0]])
-    assert float(quantize(z, losses=True).losses["commitment"]) == pytest.approx((0.25 + 4 + 0 + 1) / 4)
+    assert float(LFQ(LFQConfig(bits=2))(z).losses["commitment"]) == pytest.approx((0.25 + 4 + 0 + 1) / 4)
 
 
 def test_any_leading_shape_gives_the_losses_of_the_flat_one() -> None:
     z = latents(24, 6)
-    flat, shaped = quantize(z, losses=True), quantize(z.view(2, 3, 4, 6), losses=True)
+    lfq = LFQ(LFQConfig(bits=6))
+    flat, shaped = lfq(z), lfq(z.view(2, 3, 4, 6))
     assert shaped.codes.shape == (2, 3, 4) and torch.equal(shaped.codes.flatten(), flat.codes)
     assert all(torch.equal(shaped.losses[name], flat.losses[name]) for name in ("entropy", "commitment"))
 
@@ -124,7 +125,7 @@ def test_any_leading_shape_gives_the_losses_of_the_flat_one() -> None:
 @pytest.mark.parametrize("scale", [0.0, 1e-20, 1.0, 1e4, 1e15])
 def test_losses_and_gradients_stay_finite(scale: float, dtype: torch.dtype) -> None:
     z = (latents(16, 18) * scale).to(dtype).requires_grad_()
-    out = quantize(z, losses=True)
+    out = LFQ(LFQConfig(bits=18))(z)
     assert out.vectors.dtype == dtype and out.codes.dtype == torch.int64
     total = out.losses["entropy"] + out.losses["commitment"] + out.vectors.float().sum()
     total.backward()

@@ -11,6 +11,7 @@ from transformers import T5Config, T5EncoderModel
 
 from videolm.model.config import LMConfig, PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
+from videolm.tokenizers.quantize.lfq import LFQConfig
 from videolm.tokenizers.video.magvit_v2 import MagvitV2, MagvitV2Config
 from videolm.train.engine import OptimizerConfig, hidden_matrices, parameter_groups
 
@@ -34,7 +35,9 @@ def both() -> nn.Module:
 
 
 def tokenizer() -> nn.Module:
-    return MagvitV2(MagvitV2Config(base_channels=32, multipliers=(1, 2), temporal_down=(True,), norm_groups=4, bits=8))
+    quantizer = LFQConfig(bits=8)
+    shape = {"base_channels": 32, "multipliers": (1, 2), "temporal_down": (True,), "norm_groups": 4}
+    return MagvitV2(MagvitV2Config(**shape, quantizer=quantizer))
 
 
 MODULES = {"language model": language_model, "text encoder": text_encoder, "both": both, "tokenizer": tokenizer}

@@ -2,6 +2,7 @@
 
 Tensors are (b, c, t, h, w) kept in channels-last memory, so that folding time into the batch is a view and not a copy.
 All temporal padding is in front of the first frame, so one frame alone is a clip of length one (MAGVIT-v2, 3.1).
+Where a clip comes in chunks, its `Past` stands in for the padding; None is a clip that is whole.
 Nothing here takes a statistic over time: group norm over (t, h, w) is how open causal autoencoders have leaked.
 """
 
@@ -11,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
+
+from videolm.tokenizers.layers.stream import Past
 
 
 class CausalConv3d(nn.Module):
@@ -37,12 +40,30 @@ class CausalConv3d(nn.Module):
         self.bias = conv.bias
         self.kernel, self.stride = kernel, stride
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         kt, kh, kw = self.kernel
         if self.kernel != (1, 1, 1):
-            x = F.pad(x, (kw // 2, kw // 2, kh // 2, kh // 2, kt - 1, 0), mode="replicate")
+            before = kt - 1 if begins(past) else 0
+            x = F.pad(x, (kw // 2, kw // 2, kh // 2, kh // 2, before, 0), mode="replicate")
+        if past is not None and kt > self.stride[0]:
+            x = past.join(self, x, keep=kt - self.stride[0], dim=2)
         weight = self.weight.unflatten(1, (x.shape[1], *self.kernel))
         return F.conv3d(x, weight.to(x.dtype), self.bias.to(x.dtype), self.stride)
+
+    def inflate(self, image: CausalConv3d) -> None:
+        """Start from the convolution of a picture tokenizer: on a still, this one then does what that one does.
+
+        Its kernel becomes the last slice in time, the one at the frame itself, between zeros (MAGVIT-v2, 3.1). Where
+        several frames are in the channels (`space_to_depth`), the last of them is read, and each is written.
+        """
+        kernel = image.weight.unflatten(1, (-1, *image.kernel))  # (c', c, 1, kh, kw)
+        inputs = self.weight.shape[1] // (self.kernel[0] * self.kernel[1] * self.kernel[2])
+        weight = torch.zeros(len(kernel), inputs, *self.kernel)
+        weight[:, inputs - kernel.shape[1] :, -1] = kernel[:, :, 0].detach().cpu()
+        times = len(self.bias) // len(image.bias)
+        with torch.no_grad():
+            self.weight.copy_(weight.repeat(times, 1, 1, 1, 1).flatten(1))
+            self.bias.copy_(image.bias.repeat(times))
 
 
 class FrameNorm(nn.Module):
@@ -79,31 +100,36 @@ class FrameNorm(nn.Module):
         return rearrange(y, "b t h w c -> b c t h w")
 
 
-def space_to_depth(video: Tensor, patch: tuple[int, int, int]) -> Tensor:
+def begins(past: Past | None) -> bool:
+    """Whether the chunk at hand begins with the first frame of its clip."""
+    return past is None or past.time == 0
+
+
+def space_to_depth(video: Tensor, patch: tuple[int, int, int], past: Past | None = None) -> Tensor:
     """Patches of (t, h, w) pixels into channels, the first frame in a patch of its own.
 
     (b, c, f, H, W) -> (b, c*pt*ph*pw, 1 + (f-1)/pt, H/ph, W/pw); the first frame is repeated to fill its patch.
     """
     pt, ph, pw = patch
-    if pt > 1:
+    if pt > 1 and begins(past):
         video = torch.cat([repeat(video[:, :, :1], "b c 1 h w -> b c p h w", p=pt - 1), video], dim=2)
     out = rearrange(video, "b c (t pt) (h ph) (w pw) -> b t h w (pt ph pw c)", pt=pt, ph=ph, pw=pw)
     return rearrange(out, "b t h w c -> b c t h w")
 
 
-def depth_to_space(x: Tensor, patch: tuple[int, int, int]) -> Tensor:
+def depth_to_space(x: Tensor, patch: tuple[int, int, int], past: Past | None = None) -> Tensor:
     """The inverse of `space_to_depth`: the surplus frames before the first are dropped."""
     pt, ph, pw = patch
     x = rearrange(x, "b (pt ph pw c) t h w -> b t pt h ph w pw c", pt=pt, ph=ph, pw=pw)
     video = rearrange(x, "b t pt h ph w pw c -> b c (t pt) (h ph) (w pw)")
-    return video[:, :, pt - 1 :]
+    return video[:, :, pt - 1 :] if begins(past) else video
 
 
-def nearest_in_time(x: Tensor, stride: tuple[int, int, int]) -> Tensor:
+def nearest_in_time(x: Tensor, stride: tuple[int, int, int], past: Past | None = None) -> Tensor:
     """Repeat latents onto a finer grid, the first latent frame standing for one frame alone.
 
     (b, c, t, h, w) -> (b, c, 1 + (t-1)*st, h*sh, w*sw).
     """
     st, sh, sw = stride
     out = repeat(x, "b c t h w -> b (t st) (h sh) (w sw) c", st=st, sh=sh, sw=sw)
-    return rearrange(out[:, st - 1 :], "b t h w c -> b c t h w")
+    return rearrange(out[:, st - 1 :] if begins(past) else out, "b t h w c -> b c t h w")

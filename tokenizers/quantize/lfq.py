@@ -7,18 +7,29 @@ entries without a table. Worked example, K = 3: z = (0.3, -2, 0.1) -> (+1, -1, +
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from videolm.config import Config
+from videolm.tokenizers.quantize.quantizer import Quantized, Quantizer, straight_through
 
-class Quantized(NamedTuple):
-    """What a quantiser returns: vectors for the decoder, codes, and its loss terms (unweighted scalars)."""
 
-    vectors: Tensor  # (..., K), gradients pass straight through
-    codes: Tensor  # (...) int64
-    losses: dict[str, Tensor]
+class LFQConfig(Config):
+    """Lookup-free quantisation: 2^bits codes."""
+
+    name: Literal["lfq"] = "lfq"
+    bits: Annotated[int, Field(ge=1, le=30)] = 18
+    """Code length."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Of the entropy term: higher counts a latent as unsure further from 0."""
+    group_bits: Annotated[int, Field(ge=1, le=14)] = 8
+    """Bits taken together in the entropy term's second part, see `entropy_loss`."""
+
+    def make(self) -> LFQ:
+        return LFQ(self)
 
 
 def bits_to_codes(signs: Tensor) -> Tensor:
@@ -69,17 +80,25 @@ def entropy_loss(latents: Tensor, temperature: float = 1.0, group_bits: int = 8)
     return sure - used
 
 
-def quantize(latents: Tensor, *, losses: bool = False, temperature: float = 1.0) -> Quantized:
-    """Signs of `latents` (..., K), with a straight-through gradient.
+class LFQ(Quantizer):
+    """See the module docstring. Losses: `entropy` (see `entropy_loss`) and `commitment`, the mean squared distance of
+    latents to their signs."""
 
-    Args:
-        losses: compute `entropy` (see `entropy_loss`) and `commitment` (mean squared distance to the signs).
-        temperature: of the entropy term.
-    """
-    signs = torch.where(latents > 0, 1.0, -1.0).to(latents.dtype)
-    terms = {}
-    if losses:
-        flat = latents.reshape(-1, latents.shape[-1])
-        terms["entropy"] = entropy_loss(flat, temperature)
-        terms["commitment"] = (latents.float() - signs.float()).square().mean()
-    return Quantized(latents + (signs - latents).detach(), bits_to_codes(signs), terms)
+    def __init__(self, config: LFQConfig):
+        super().__init__()
+        self.config = config
+        self.dim, self.codebook_size = config.bits, 2**config.bits
+
+    def codes(self, latents: Tensor) -> Tensor:
+        return bits_to_codes(latents)
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        return codes_to_bits(codes, self.dim)
+
+    def forward(self, latents: Tensor) -> Quantized:
+        signs = torch.where(latents > 0, 1.0, -1.0).to(latents.dtype)
+        losses = {
+            "entropy": entropy_loss(latents.flatten(0, -2), self.config.temperature, self.config.group_bits),
+            "commitment": (latents.float() - signs.float()).square().mean(),
+        }
+        return Quantized(straight_through(latents, signs), bits_to_codes(signs), losses)

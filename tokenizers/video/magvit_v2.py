@@ -1,7 +1,7 @@
 """MAGVIT-v2: a causal convolutional video tokenizer with lookup-free quantisation (arXiv 2310.05737; VideoPoet 3.1).
 
-    video -> [patch] -> conv -> { residual blocks -> down } per level -> norm, conv -> bits -> sign -> codes
-    codes -> bits -> conv -> { residual blocks (adaptive norm) -> up } per level -> norm, conv -> [unpatch] -> video
+    video -> [patch] -> conv -> { residual blocks -> down } per level -> norm, conv -> quantiser -> codes
+    codes -> vectors -> conv -> { residual blocks (adaptive norm) -> up } per level -> norm, conv -> [unpatch] -> video
 
 The first frame stands alone: 17 frames at 4x in time and 8x in space are (5, H/8, W/8) codes. At paper size every
 kernel is 3x3x3 and space is halved by strided convolutions. Small presets first move patches of pixels into channels
@@ -17,14 +17,16 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from videolm.config import Config
-from videolm.errors import UserError
-from videolm.shapes import TokenGrid, latent_frames
 from videolm.tokenizers.layers.causal import CausalConv3d, FrameNorm, depth_to_space, nearest_in_time, space_to_depth
-from videolm.tokenizers.protocol import Reconstruction, VideoTokenizer
-from videolm.tokenizers.quantize import lfq
+from videolm.tokenizers.layers.inflate import inflate
+from videolm.tokenizers.layers.stream import Past
+from videolm.tokenizers.protocol import VideoTokenizer
+from videolm.tokenizers.quantize.config import QuantizerConfig
+from videolm.tokenizers.quantize.lfq import LFQConfig
 
 Positive = Annotated[int, Field(ge=1)]
-KERNELS = {"full": ((3, 3, 3), (3, 3, 3)), "factorized": ((1, 3, 3), (3, 1, 1))}
+Size = tuple[int, int, int]
+KERNELS: dict[str, tuple[Size, Size]] = {"full": ((3, 3, 3), (3, 3, 3)), "factorized": ((1, 3, 3), (3, 1, 1))}
 
 
 class MagvitV2Config(Config):
@@ -46,8 +48,9 @@ class MagvitV2Config(Config):
     """3x3x3 twice a block, or 1x3x3 then 3x1x1."""
     norm_groups: Annotated[int, Field(ge=0)] = 32
     """Group norm over a frame's channels in this many groups; 0: layer norm at each position."""
-    bits: Annotated[int, Field(ge=1, le=30)] = 18
-    """Code length; the codebook has 2^bits entries."""
+    quantizer: QuantizerConfig = LFQConfig(bits=18)
+    still: bool = False
+    """A tokenizer of pictures, to inflate a tokenizer of clips from: it has no kernel in time."""
 
     @model_validator(mode="after")
     def _consistent(self) -> MagvitV2Config:
@@ -57,10 +60,20 @@ class MagvitV2Config(Config):
             )
         if self.norm_groups and any(self.base_channels * m % self.norm_groups for m in self.multipliers):
             raise ValueError(f"norm_groups {self.norm_groups} must divide the width of every level")
+        if self.still and (self.patch[0] > 1 or any(self.temporal_down)):
+            raise ValueError("a tokenizer of pictures (still) has no patch and no stride in time")
         return self
 
+    def image(self) -> MagvitV2Config:
+        """The tokenizer of pictures with the same network in space."""
+        down = (False,) * len(self.temporal_down)
+        return self.model_copy(update={"still": True, "patch": (1, self.patch[1]), "temporal_down": down})
+
+    def conv(self, channels: int, out_channels: int, kernel: Size, stride: Size = (1, 1, 1)) -> CausalConv3d:
+        return CausalConv3d(channels, out_channels, (1, *kernel[1:]) if self.still else kernel, stride)
+
     @property
-    def pixel_patch(self) -> tuple[int, int, int]:
+    def pixel_patch(self) -> Size:
         """(t, h, w) of a patch."""
         return (self.patch[0], self.patch[1], self.patch[1])
 
@@ -70,12 +83,12 @@ class MagvitV2Config(Config):
         return 3 * self.patch[0] * self.patch[1] ** 2
 
     @property
-    def pixel_kernel(self) -> tuple[int, int, int]:
+    def pixel_kernel(self) -> Size:
         """Kernel at the pixels' end: 3x3x3 on pixels, 1x1x1 on patches."""
-        return (3, 3, 3) if self.pixel_channels == 3 else (1, 1, 1)
+        return (3, 3, 3) if self.patch[1] == 1 else (1, 1, 1)
 
     @property
-    def strides(self) -> list[tuple[int, int, int]]:
+    def strides(self) -> list[Size]:
         """(t, h, w) stride of each step between levels."""
         return [(2 if down else 1, 2, 2) for down in self.temporal_down]
 
@@ -87,78 +100,78 @@ class ResidualBlock(nn.Module):
         super().__init__()
         first, second = KERNELS[config.kernels]
         self.norm1 = FrameNorm(channels, config.norm_groups, condition)
-        self.conv1 = CausalConv3d(channels, channels, first)
+        self.conv1 = config.conv(channels, channels, first)
         self.norm2 = FrameNorm(channels, config.norm_groups, condition)
-        self.conv2 = CausalConv3d(channels, channels, second)
+        self.conv2 = config.conv(channels, channels, second)
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        y = self.conv1(F.silu(self.norm1(x, condition)))
-        y = self.conv2(F.silu(self.norm2(y, condition)))
+    def forward(self, x: Tensor, condition: Tensor | None = None, past: Past | None = None) -> Tensor:
+        y = self.conv1(F.silu(self.norm1(x, condition)), past)
+        y = self.conv2(F.silu(self.norm2(y, condition)), past)
         return x + y
 
 
 class Level(nn.ModuleList):
     """Residual blocks of one resolution, each given the same condition."""
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None = None, past: Past | None = None) -> Tensor:
         for block in self:
-            x = block(x, condition)
+            x = block(x, condition, past)
         return x
 
 
 class Encoder(nn.Module):
-    """Video (b, 3, f, H, W) to latents (b, bits, t, h, w), before the sign is taken."""
+    """Video (b, 3, f, H, W) to latents (b, k, t, h, w) for the quantiser."""
 
-    def __init__(self, config: MagvitV2Config):
+    def __init__(self, config: MagvitV2Config, latents: int):
         super().__init__()
         self.patch = config.pixel_patch
         widths = [config.base_channels * m for m in config.multipliers]
-        self.stem = CausalConv3d(config.pixel_channels, widths[0], config.pixel_kernel)
+        self.stem = config.conv(config.pixel_channels, widths[0], config.pixel_kernel)
         self.levels, self.downs = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
             self.levels.append(Level(ResidualBlock(width, config) for _ in range(config.encoder_blocks)))
             if level + 1 < len(widths):
                 stride = config.strides[level]
-                self.downs.append(CausalConv3d(width, widths[level + 1], (2 * stride[0] - 1, 3, 3), stride))
+                self.downs.append(config.conv(width, widths[level + 1], (2 * stride[0] - 1, 3, 3), stride))
         self.norm = FrameNorm(widths[-1], config.norm_groups)
-        self.project = CausalConv3d(widths[-1], config.bits, (1, 1, 1))
+        self.project = config.conv(widths[-1], latents, (1, 1, 1))
 
-    def forward(self, video: Tensor) -> Tensor:
-        x = self.stem(space_to_depth(video, self.patch))
+    def forward(self, video: Tensor, past: Past | None = None) -> Tensor:
+        x = self.stem(space_to_depth(video, self.patch, past), past)
         for level, blocks in enumerate(self.levels):
-            x = blocks(x)
+            x = blocks(x, None, past)
             if level < len(self.downs):
-                x = self.downs[level](x)
-        return self.project(F.silu(self.norm(x)))
+                x = self.downs[level](x, past)
+        return self.project(F.silu(self.norm(x)), past)
 
 
 class Decoder(nn.Module):
-    """Signs (b, bits, t, h, w) to video: the encoder mirrored, with adaptive norms and depth-to-space."""
+    """Vectors (b, k, t, h, w) to video: the encoder mirrored, with adaptive norms and depth-to-space."""
 
-    def __init__(self, config: MagvitV2Config):
+    def __init__(self, config: MagvitV2Config, latents: int):
         super().__init__()
         self.patch = config.pixel_patch
         widths = [config.base_channels * m for m in config.multipliers][::-1]
         self.strides = config.strides[::-1]
         middle = KERNELS[config.kernels][0]
-        self.stem = CausalConv3d(config.bits, widths[0], middle)
+        self.stem = config.conv(latents, widths[0], middle)
         self.levels, self.ups = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
-            self.levels.append(Level(ResidualBlock(width, config, config.bits) for _ in range(config.decoder_blocks)))
+            self.levels.append(Level(ResidualBlock(width, config, latents) for _ in range(config.decoder_blocks)))
             if level + 1 < len(widths):
                 st, sh, sw = self.strides[level]
-                self.ups.append(CausalConv3d(width, widths[level + 1] * st * sh * sw, middle))
-        self.norm = FrameNorm(widths[-1], config.norm_groups, config.bits)
-        self.project = CausalConv3d(widths[-1], config.pixel_channels, config.pixel_kernel)
+                self.ups.append(config.conv(width, widths[level + 1] * st * sh * sw, middle))
+        self.norm = FrameNorm(widths[-1], config.norm_groups, latents)
+        self.project = config.conv(widths[-1], config.pixel_channels, config.pixel_kernel)
 
-    def forward(self, signs: Tensor) -> Tensor:
-        x, condition = self.stem(signs), signs
+    def forward(self, vectors: Tensor, past: Past | None = None) -> Tensor:
+        x, condition = self.stem(vectors, past), vectors
         for level, blocks in enumerate(self.levels):
-            x = blocks(x, condition)
+            x = blocks(x, condition, past)
             if level < len(self.ups):
-                x = depth_to_space(self.ups[level](x), self.strides[level])
-                condition = nearest_in_time(condition, self.strides[level])
-        return depth_to_space(self.project(F.silu(self.norm(x, condition))), self.patch)
+                x = depth_to_space(self.ups[level](x, past), self.strides[level], past)
+                condition = nearest_in_time(condition, self.strides[level], past)
+        return depth_to_space(self.project(F.silu(self.norm(x, condition)), past), self.patch, past)
 
 
 class MagvitV2(VideoTokenizer):
@@ -170,35 +183,12 @@ class MagvitV2(VideoTokenizer):
 
     def __init__(self, config: MagvitV2Config):
         super().__init__(config)
-        self.codebook_size = 2**config.bits
         self.temporal_stride = config.patch[0] * 2 ** sum(config.temporal_down)
         self.spatial_stride = config.patch[1] * 2 ** (len(config.multipliers) - 1)
-        self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
+        self.quantizer = config.quantizer.make()
+        self.encoder = Encoder(config, self.quantizer.dim)
+        self.decoder = Decoder(config, self.quantizer.dim)
 
-    def grid(self, frames: int, height: int, width: int) -> TokenGrid:
-        """See `VideoTokenizer.grid`; at paper size 17x128x128 is (5, 16, 16)."""
-        if height % self.spatial_stride or width % self.spatial_stride or min(height, width) < 1:
-            raise UserError(
-                f"{width}x{height} pixels do not fit: both sides must be multiples of {self.spatial_stride}"
-            )
-        t = latent_frames(frames, self.temporal_stride)
-        return TokenGrid(t, height // self.spatial_stride, width // self.spatial_stride)
-
-    def encode(self, video: Tensor) -> Tensor:
-        self.check_video(video)
-        self.grid(*video.shape[2:])
-        return lfq.bits_to_codes(self.encoder(video).movedim(1, -1))
-
-    def decode(self, codes: Tensor) -> Tensor:
-        self.check_codes(codes)
-        signs = lfq.codes_to_bits(codes, self.config.bits).to(self.decoder.stem.weight.dtype)
-        return self.decoder(signs.movedim(-1, 1))
-
-    def freeze_codes(self) -> None:
-        self.encoder.requires_grad_(False)
-
-    def forward(self, video: Tensor) -> Reconstruction:
-        latents = self.encoder(video).movedim(1, -1)
-        vectors, codes, losses = lfq.quantize(latents, losses=True)
-        return Reconstruction(self.decoder(vectors.movedim(-1, 1)), codes, losses)
+    def inflate(self, image: MagvitV2) -> None:
+        """See `VideoTokenizer.inflate`: every kernel is the last slice in time."""
+        inflate(self, image)

@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from videolm.model.config import LMConfig
-from videolm.model.rotary import rotate
+from videolm.rotary import rotate
 
 
 def prefix_attention(q: Tensor, k: Tensor, v: Tensor, prefix: int) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from videolm.model.attention import Attention, Cache
 from videolm.model.config import LMConfig
-from videolm.model.rotary import rotary_table
+from videolm.rotary import rotary_table
 
 
 class SwiGLU(nn.Module):

@@ -10,15 +10,17 @@ from torch import Tensor
 
 
 def rotary_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (n, head_dim / 2), float32, of positions (n, axes).
+    """Cosines and sines (n, head_dim / 2) of positions (n, axes): float64 for positions in float64, which stay exact
+    however far a stream has come, else float32.
 
     Frequency i turns with axis i mod axes. Worked example: 6 frequencies and 3 axes deal frequencies 0 and 3 to time,
     1 and 4 to height, 2 and 5 to width.
     """
     pairs, axes = head_dim // 2, positions.shape[-1]
+    positions = positions if positions.dtype == torch.float64 else positions.float()
     step = torch.arange(pairs, device=positions.device)
-    frequencies = theta ** -((step // axes) * axes / pairs)
-    angles = positions.float()[:, step % axes] * frequencies
+    frequencies = theta ** -((step // axes) * axes / pairs).to(positions.dtype)
+    angles = positions[:, step % axes] * frequencies
     return angles.cos(), angles.sin()
 
 

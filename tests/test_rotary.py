@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from videolm.model.rotary import rotary_table, rotate
+from videolm.rotary import rotary_table, rotate
 
 DIM = 24  # 12 frequencies: 4 an axis
 

@@ -1,0 +1,169 @@
+"""Vector quantisation: the code of a latent is the nearest entry of a learned table (arXiv 1711.00937).
+
+With `l2_normalized`, latents and entries are laid on the unit sphere first (ViT-VQGAN, arXiv 2110.04627, as C-ViViT
+takes it: Phenaki 2.1). The table follows the latents by moving averages ("ema") or is a weight that the optimiser moves
+by the codebook loss ("gradient"). Entries that fall out of use are brought back to where latents are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal, NamedTuple, Self
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from videolm.config import Config
+from videolm.tokenizers.quantize.quantizer import Quantized, Quantizer, straight_through
+
+ROWS = 4096
+"""Latents compared with the table at a time: the distances of all would fill the memory."""
+SMOOTHING = 1e-5
+
+
+class VQConfig(Config):
+    """A table of codes."""
+
+    name: Literal["vq"] = "vq"
+    codebook_size: Annotated[int, Field(ge=2, le=2**20)] = 8192
+    dim: Annotated[int, Field(ge=1)] = 32
+    """Channels of an entry; few, beside the width of the network ("factorised" in ViT-VQGAN), keep entries in use."""
+    l2_normalized: bool = True
+    """Compare directions alone."""
+    update: Literal["ema", "gradient"] = "ema"
+    """How the table learns."""
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """Of the averages of what each entry is used for."""
+    revive: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    """An entry used less often than this share of the mean is dead and is brought back; 0: none is."""
+
+    def make(self) -> VQ:
+        return VQ(self)
+
+
+class Pull(NamedTuple):
+    """Dead entries of the table, and the latents that the codebook loss moves them to."""
+
+    entries: Tensor  # (n,)
+    towards: Tensor  # (n, dim)
+
+
+class VQ(Quantizer):
+    """See the module docstring. Losses: `commitment`, the mean squared distance of latents to their entries, and with
+    gradient updates `codebook`, the same distance with the gradient in the table.
+
+    The averages stay float32 in a module that is not, and are the same on every rank.
+    """
+
+    table: Tensor  # (codebook_size, dim)
+    uses: Tensor  # (codebook_size,), average latents a pass of each entry
+    sums: Tensor  # (codebook_size, dim), the average sum of these latents
+    passes: Tensor  # training passes so far
+
+    def __init__(self, config: VQConfig):
+        super().__init__()
+        self.config = config
+        self.dim, self.codebook_size = config.dim, config.codebook_size
+        table = self._place(torch.randn(config.codebook_size, config.dim))
+        if config.update == "gradient":
+            self.table = nn.Parameter(table)
+        else:
+            self.register_buffer("table", table)
+            self.register_buffer("sums", table.clone())
+        self.register_buffer("uses", torch.ones(config.codebook_size))
+        self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
+
+    def codes(self, latents: Tensor) -> Tensor:
+        placed = self._place(latents).flatten(0, -2)
+        return self._nearest(placed, self._place(self.table).to(placed.dtype)).view(latents.shape[:-1])
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        return self._place(F.embedding(codes, self.table))
+
+    def forward(self, latents: Tensor) -> Quantized:
+        placed = self._place(latents)
+        with torch.no_grad():
+            codes = self.codes(latents)
+        vectors = self.vectors(codes).to(placed.dtype)
+        pull = self._learn(placed.flatten(0, -2), codes.flatten())
+        losses = {"commitment": (placed - vectors.detach()).square().mean()}
+        if self.config.update == "gradient":
+            losses["codebook"] = (vectors - placed.detach()).square().mean()
+            if pull is not None:
+                away = self._place(self.table[pull.entries]) - pull.towards
+                losses["codebook"] = losses["codebook"] + away.square().mean()
+        return Quantized(straight_through(placed, vectors.detach()).to(latents.dtype), codes, losses)
+
+    def _place(self, vectors: Tensor) -> Tensor:
+        """Where vectors are compared, in float32 at least: on the sphere, or where they are."""
+        wide = vectors if vectors.dtype == torch.float64 else vectors.float()
+        return F.normalize(wide, dim=-1) if self.config.l2_normalized else wide
+
+    @torch.no_grad()
+    def _learn(self, latents: Tensor, codes: Tensor) -> Pull | None:
+        """Take the latents (n, dim) of a training pass into the averages, and bring dead entries back.
+
+        A table of averages is changed in place; one that the optimiser moves is left, and its dead entries returned.
+        """
+        if not self.training or self.frozen:
+            return None
+        counts = torch.bincount(codes, minlength=self.codebook_size).float()
+        self.uses.lerp_(_over_ranks(counts), 1 - self.config.decay)
+        first = int(self.passes) == 0
+        dead = self.uses < self.config.revive * self.uses.mean()
+        if first and self.config.revive:  # the table does not know yet where latents are
+            dead = torch.ones_like(dead)
+        entries = dead.nonzero().flatten()
+        self.passes += 1
+        if self.config.update == "gradient":
+            if not len(entries):
+                return None
+            away = self._place(self.table[entries]).to(latents.dtype)
+            return Pull(entries, latents[self._nearest(away, latents)])
+        latents = latents.float()
+        sums = torch.zeros_like(self.sums).index_add_(0, codes, latents)
+        self.sums.lerp_(_over_ranks(sums), 1 - self.config.decay)
+        total = self.uses.sum()
+        uses = (self.uses + SMOOTHING) / (total + self.codebook_size * SMOOTHING) * total  # none is 0
+        self.table.copy_(self._place(self.sums / uses[:, None]))
+        if len(entries):
+            # seeded by the pass, so that a resumed run draws the same
+            generator = torch.Generator().manual_seed(int(self.passes))
+            drawn = torch.randint(len(latents), (len(entries),), generator=generator).to(latents.device)
+            self.table[entries] = _from_first_rank(latents[drawn])
+            self.uses[entries] = self.uses.mean()
+            self.sums[entries] = self.table[entries] * self.uses[entries, None]
+        return None
+
+    def _nearest(self, vectors: Tensor, table: Tensor) -> Tensor:
+        """For each of the vectors (n, dim) the entry of a table that is nearest, all placed."""
+        offset = 0 if self.config.l2_normalized else table.square().sum(-1) / 2  # on the sphere all are as long
+        return torch.cat([(rows @ table.T - offset).argmax(-1) for rows in vectors.split(ROWS)])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """To another device as any module, but never to another type: an average in bfloat16 would not move."""
+        kept = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, before in kept.items():
+            after = self._buffers[name]
+            if before is not None and after is not None and after.dtype != before.dtype:
+                self._buffers[name] = before.to(after.device)
+        return self
+
+
+def _over_ranks(value: Tensor) -> Tensor:
+    """The sum over all ranks."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def _from_first_rank(value: Tensor) -> Tensor:
+    """What rank 0 has, on every rank."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        value = value.contiguous()
+        dist.broadcast(value, 0)
+    return value
