@@ -18,7 +18,7 @@ export DS_BUILD_OPS := 0
 help:  ## what can be made (this)
 	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-setup: $(VENV)/.dev  ## everything: to generate, to train, to test
+setup: $(VENV)/.dev  ## everything: to generate, to train, to evaluate, to test
 
 demo: $(VENV)/.core  ## clips from the model that ships with the package, in demo/
 	$(BIN)/videolm demo --out demo --force
@@ -66,5 +66,5 @@ $(VENV)/.core: $(VENV)/.torch $(NEEDS)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch $(NEEDS)
-	$(INSTALL) --no-build-isolation -e '.[train,dev]'
+	$(INSTALL) --no-build-isolation -e '.[train,evaluate,dev]'
 	@touch $(VENV)/.core $@

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import torch
+from einops import rearrange
 from torch import Tensor
+
+from videolm.errors import UserError
+
+SSIM_WINDOW = 11
+"""Pixels on a side of SSIM's window."""
 
 
 def psnr(one: Tensor, other: Tensor) -> Tensor:
@@ -14,6 +22,32 @@ def psnr(one: Tensor, other: Tensor) -> Tensor:
     """
     error = (one - other).float().flatten(1).square().mean(1)
     return 10 * (4 / error.clamp_min(4e-10)).log10()
+
+
+def ssim(one: Tensor, other: Tensor) -> Tensor:
+    """Structural similarity of clips (b, 3, f, H, W) in [-1, 1]: (b,), the mean over frames, 1 for equal clips.
+
+    Wang et al. 2004 by `torchmetrics`: an 11x11 gaussian window of sigma 1.5, k1 = 0.01, k2 = 0.03, each colour channel
+    on its own, edges mirrored. Pixels are brought to [0, 1] first, as everywhere: the luminance term compares means by
+    their ratio, so in [-1, 1], where grey is 0, it would tell apart greys that look the same.
+
+    Raises `UserError` as `check_ssim`.
+    """
+    check_ssim(*one.shape[-2:])
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    settings = {"data_range": 1.0, "gaussian_kernel": True, "sigma": 1.5, "k1": 0.01, "k2": 0.03}
+    pair = [(rearrange(clips.float(), "b c f H W -> b f c H W") + 1) / 2 for clips in (one, other)]
+    # Clip by clip: the library makes five copies of what it is given.
+    return torch.stack([structural_similarity_index_measure(a, b, **settings) for a, b in zip(*pair, strict=True)])
+
+
+def check_ssim(height: int, width: int) -> None:
+    """Raise `UserError` for frames smaller than `ssim`'s window, and when `torchmetrics` is not installed."""
+    if min(height, width) < SSIM_WINDOW:
+        raise UserError(f"SSIM needs frames of {SSIM_WINDOW}x{SSIM_WINDOW} pixels or more, these have {width}x{height}")
+    if find_spec("torchmetrics") is None:
+        raise UserError("SSIM needs torchmetrics: pip install 'videolm[evaluate]'")
 
 
 def code_usage(codes: Tensor, codebook_size: int) -> dict[str, float]:

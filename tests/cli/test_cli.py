@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from videolm.cli.evaluate import KINDS
 from videolm.cli.main import COMMANDS, main
-from videolm.media import Image, Video, read_video, write_image, write_video
+from videolm.media import Image, Video, read_image, read_video, write_image, write_video
 
 PROMPT = "a small red circle moves right on a blue background"
 
@@ -36,6 +37,14 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: pyt
     assert main([command, "--help"]) == 0
     out = capsys.readouterr().out
     assert f"videolm {command}" in out
+    assert "example" in out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_evaluation_explains_itself_too(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", kind, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"videolm evaluate {kind}" in out
     assert "example" in out
 
 
@@ -127,6 +136,30 @@ def test_what_is_there_is_not_overwritten_without_force(
     assert len(read_video(target)) == 17
 
 
+def test_a_tokenizer_is_measured_on_shapesworld_and_on_a_folder_of_clips(
+    tiny_model: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, picture = tmp_path / "scores" / "tokenizer.json", tmp_path / "pairs.png"
+    words = ["evaluate", "tokenizer", "--model", str(tiny_model), "--samples", "3", "--seed", "4"]
+    assert main([*words, "--out", str(out), "--picture", str(picture), "--json"]) == 0
+    (record,) = lines(capsys.readouterr().out)
+    assert record == json.loads(out.read_text())
+    about = "tokenizer weights codebook_size data format fps seed batch device threads"
+    measured = "psnr ssim codes_used perplexity background colour shape size motion all_right found samples"
+    assert list(record) == f"{about} {measured} encode_fps decode_fps".split()
+    known = {"tokenizer": "magvit_v2", "data": "shapesworld", "format": "17x32x32", "fps": 8.0, "seed": 4, "samples": 3}
+    assert known.items() <= record.items()
+    assert read_image(picture).width > 1000
+    assert main([*words, "--out", str(out)]) == main([*words, "--picture", str(picture)]) == 2
+    assert capsys.readouterr().err.count("exists already") == 2
+    alone = [*words[:2], "--model", str(tiny_model / "video_tokenizer"), "--data", str(clip.parent), "--force"]
+    assert main([*alone, "--format", "5x32x32", "--samples", "99", "--batch", "4", "--out", str(out)]) == 0
+    assert "perplexity" in capsys.readouterr().out
+    again = json.loads(out.read_text())
+    assert (again["samples"], again["weights"]) == (13, record["weights"])  # each window of 17 frames, once
+    assert "motion" not in again
+
+
 BAD = [
     (["genrate"], "unknown command 'genrate'; did you mean 'generate'?"),
     (["generate", "text_to_vidoe", "--prompt", "x"], "unknown task 'text_to_vidoe'; did you mean 'text_to_video'?"),
@@ -146,6 +179,20 @@ BAD = [
     (["generate", "text_to_video", "--prompt", "x", "--out", "{dir}/a.txt"], "text_to_video writes .mp4 or .gif"),
     (["tasks", "--show", "text_to_vdeo"], "unknown task 'text_to_vdeo'"),
     (["evaluate", "speed"], "invalid choice: 'speed'"),
+    (["evaluate", "tokenizer", "--samples", "0"], "--samples is 0, and must be at least 1"),
+    (["evaluate", "tokenizer", "--samples", "many"], "invalid int value: 'many'"),
+    (["evaluate", "tokenizer", "--batch", "0"], "--batch is 0"),
+    (["evaluate", "tokenizer", "--seed", "-1"], "--seed is -1, and must be at least 0"),
+    (["evaluate", "tokenizer", "--fps", "0"], "fps is 0.0"),
+    (["evaluate", "tokenizer", "--format", "64x64"], "a format is FRAMESxHEIGHTxWIDTH"),
+    (["evaluate", "tokenizer", "--format", "18x32x32"], "18 frames do not fit the tokenizer"),
+    (["evaluate", "tokenizer", "--format", "17x8x8"], "SSIM needs frames of 11x11 pixels or more"),
+    (["evaluate", "tokenizer", "--format", "17x24x24"], "ShapesWorld has no clips of 17x24x24"),
+    (["evaluate", "tokenizer", "--data", "{dir}/none"], "none is not a folder of clips"),
+    (["evaluate", "tokenizer", "--data", "{dir}"], "broken.mp4"),
+    (["evaluate", "tokenizer", "--picture", "{dir}/a.gif"], "a picture is written as .png or .jpg"),
+    (["evaluate", "tokenizer", "--out", "{dir}"], "is a folder"),
+    (["evaluate", "tokenizer", "--tasks", "text_to_video"], "unrecognized arguments: --tasks text_to_video"),
 ]
 
 
@@ -187,6 +234,8 @@ def test_mistakes_end_with_two_and_one_line_and_nothing_written(
         (["train", "shapesworld/tiny", "--out", "{dir}/run", "--resume"], "there is no run in"),
         (["train", "own_clips", "--data.path", "{dir}/none", "--out", "{dir}/run"], "none does not exist"),
         (["generate", "text_to_video", "--prompt", "x", "--model", "{dir}/none"], "the model folder"),
+        (["evaluate", "tokenizer", "--model", "{dir}/none"], "the model folder"),
+        (["evaluate", "tokenizer", "--model", "{dir}"], "holds neither a model"),
     ],
 )
 def test_mistakes_in_training_and_models(

@@ -6,7 +6,7 @@ import pytest
 
 from videolm import VideoLM, shapesworld
 from videolm.cli.main import main
-from videolm.evaluate.shapes import evaluate_task, evaluate_tokenizer
+from videolm.evaluate.shapes import evaluate_reconstruction, evaluate_task
 from videolm.pipeline.folder import SHIPPED
 from videolm.train.recipe import load_recipe
 
@@ -50,7 +50,7 @@ def test_clips_do_what_their_captions_say(model: VideoLM) -> None:
 
 
 def test_reconstructions_are_read_right(model: VideoLM) -> None:
-    scores = evaluate_tokenizer(model, 48)
+    scores = evaluate_reconstruction(model, 48)
     assert scores["psnr"] > 27
     assert scores["colour"] >= 0.95
     assert scores["shape"] >= 0.8

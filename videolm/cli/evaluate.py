@@ -1,70 +1,30 @@
-"""Measure a model. KIND `shapes`: ShapesWorld's judge on generated clips and on the tokenizer's reconstructions.
+"""Measure a model, or a video tokenizer alone. `videolm evaluate KIND --help` has the options of each kind.
 
-example:
+examples:
   videolm evaluate shapes --samples 256 --tasks text_to_video --json
+  videolm evaluate tokenizer --data my_clips/ --picture pairs.png
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
-from typing import Any
 
-from videolm.cli.output import emit, table
-from videolm.config import parse
-from videolm.errors import UserError
-from videolm.evaluate.card import COLUMNS
-from videolm.evaluate.shapes import SEED, evaluate_shapes
-from videolm.files import atomic_path, check_writable
-from videolm.generate.sampling import Sampling
-from videolm.pipeline import VideoLM
-from videolm.pipeline.folder import model_folder, model_hash
+from videolm.cli import evaluate_shapes, evaluate_tokenizer
+
+KINDS = {
+    "shapes": (evaluate_shapes, "ShapesWorld's judge on what a model makes"),
+    "tokenizer": (evaluate_tokenizer, "what comes back of clips through a tokenizer, and how fast"),
+}
+"""Each in a module of its own, which offers what a command's does."""
 
 OPEN = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", metavar="KIND", choices=["shapes"], help="shapes")
-    parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
-    parser.add_argument("--samples", metavar="N", type=int, default=256, help="clips a task (default: 256)")
-    parser.add_argument("--tasks", metavar="A,B", default="", help="only these (default: all that take a prompt)")
-    parser.add_argument("--seed", metavar="S", type=int, default=SEED, help=f"of scenes and draws (default: {SEED})")
-    for name, field in Sampling.model_fields.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="X", help=field.description)
-    parser.add_argument("--out", metavar="FILE", help="write the scores as JSON here too")
-    parser.add_argument("--force", action="store_true", help="overwrite what is there")
-    parser.add_argument("--json", action="store_true", help="one JSON object a row on stdout")
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    for name, (module, what) in KINDS.items():
+        module.add_arguments(kinds.add_parser(name, help=what, description=module.__doc__))
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.samples < 1:
-        raise UserError(f"--samples is {args.samples}, and must be at least 1")
-    if args.out:
-        check_writable(args.out, args.force)
-    folder = model_folder(args.model)
-    model = VideoLM.from_pretrained(folder)
-    changed = {name: getattr(args, name) for name in Sampling.model_fields if getattr(args, name) is not None}
-    model.sampling = parse(Sampling, model.sampling.model_dump(), changed)
-    scores = evaluate_shapes(model, args.samples, [name for name in args.tasks.split(",") if name], args.seed)
-    about: dict[str, Any] = {
-        "model": f"{folder.name}@{model_hash(folder)}",
-        "seed": args.seed,
-        "sampling": model.sampling.model_dump(),
-    }
-    if args.out:
-        with atomic_path(Path(args.out)) as path:
-            path.write_text(json.dumps({**about, "scores": scores}, indent=2) + "\n")
-    if args.json:
-        for row, values in scores.items():
-            emit({"row": row, **values, **about})
-    else:
-        print(table([["", *COLUMNS], *([row, *map(_cell, COLUMNS, [v] * len(COLUMNS))] for row, v in scores.items())]))
-        first = scores["reconstruction"]
-        print(f"tokenizer: {first['psnr']:.2f} dB, {first['codes_used']:.0f} codes used")
-
-
-def _cell(column: str, values: dict[str, float]) -> str:
-    if column not in values:
-        return "-"
-    return f"{values[column]:.0f}" if column == "samples" else f"{values[column]:.3f}"
+    KINDS[args.kind][0].run(args)

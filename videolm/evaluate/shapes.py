@@ -13,8 +13,8 @@ import torch
 
 from videolm import shapesworld
 from videolm.errors import UserError
+from videolm.evaluate.tokenizer import evaluate_tokenizer, open_source
 from videolm.media import Image, Video
-from videolm.metrics import code_usage, psnr
 from videolm.pipeline import VideoLM
 from videolm.progress import progress
 from videolm.shapesworld import Judgement, Scene
@@ -66,29 +66,10 @@ def _generate(model: VideoLM, task: str, truths: Sequence[Scene], seed: int, sta
     return model(captions, task=task, generator=generators, video=videos).videos
 
 
-@torch.inference_mode()
-def evaluate_tokenizer(model: VideoLM, samples: int, *, seed: int = SEED, batch: int = 32) -> dict[str, float]:
+def evaluate_reconstruction(model: VideoLM, samples: int, seed: int = SEED) -> dict[str, float]:
     """PSNR in dB, codes in use, and the judge's scores of reconstructions of true clips that training did not see."""
-    shape = model.tasks.formats[0]
-    truths = scenes(samples, "train", seed)
-    judged: list[Judgement] = []
-    quality: list[torch.Tensor] = []
-    used: list[torch.Tensor] = []
-    for start in range(0, samples, batch):
-        part = truths[start : start + batch]
-        frames = [shapesworld.render(scene, shape.frames, (shape.height, shape.width)) for scene in part]
-        clips = torch.stack([Video(each, model.tasks.fps).to_tensor() for each in frames]).to(model.device)
-        codes = model.tokenizer.encode(clips)
-        decoded = model.tokenizer.decode(codes).clamp(-1, 1)
-        quality.append(psnr(decoded, clips).cpu())
-        used.append(codes.cpu())
-        judged += [shapesworld.judge(Video.from_tensor(clip, model.tasks.fps).frames) for clip in decoded]
-    return {
-        "psnr": float(torch.cat(quality).mean()),
-        **code_usage(torch.cat(used), model.tokenizer.codebook_size),
-        **shapesworld.score(judged, truths),
-        "samples": samples,
-    }
+    source = open_source(None, model.tasks.formats[0], model.tasks.fps, samples=samples, seed=seed)
+    return evaluate_tokenizer(model.tokenizer, source, with_ssim=False).scores
 
 
 def evaluate_shapes(
@@ -96,7 +77,7 @@ def evaluate_shapes(
 ) -> dict[str, dict[str, float]]:
     """Scores by row: the tokenizer, text-to-video on seen and held-out combinations, and the model's other tasks."""
     names = tasks or [task.name for task in model.tasks.tasks if task.text is not None]
-    scores = {"reconstruction": evaluate_tokenizer(model, samples, seed=seed)}
+    scores = {"reconstruction": evaluate_reconstruction(model, samples, seed)}
     for name in names:
         scores[name] = evaluate_task(model, name, samples, seed=seed)
         if name == "text_to_video":

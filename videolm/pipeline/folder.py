@@ -13,7 +13,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 
-from videolm.component import WEIGHTS_FILE, read_json, require_weights
+from videolm.component import CONFIG_FILE, WEIGHTS_FILE, read_json, require_weights
 from videolm.config import parse
 from videolm.errors import UserError
 from videolm.generate.sampling import Sampling
@@ -87,6 +87,26 @@ def load_tokenizer(folder: Path, dtype: torch.dtype = torch.float32) -> VideoTok
     """The video tokenizer of a model directory."""
     kind = VIDEO_TOKENIZERS.get(str(read_json(folder / INDEX).get(TOKENIZER)))
     return kind.from_pretrained(folder / TOKENIZER, dtype)
+
+
+def find_tokenizer(name: str | Path | None, dtype: torch.dtype = torch.float32) -> VideoTokenizer:
+    """The video tokenizer of a model (`model_folder` says what may be named), or one whose own folder is named.
+
+    A folder of its own says in `config.json` which tokenizer it holds, by its name in `VIDEO_TOKENIZERS`.
+    Raises `UserError` for a folder that holds neither, or a file that is missing, broken or pickled.
+    """
+    folder = model_folder(name)
+    if (folder / INDEX).is_file():
+        return load_tokenizer(folder, dtype)
+    if not (folder / CONFIG_FILE).is_file():
+        raise UserError(
+            f"{folder} holds neither a model ({INDEX}) nor a tokenizer ({CONFIG_FILE} and {WEIGHTS_FILE} of its own)"
+        )
+    config = read_json(folder / CONFIG_FILE)
+    kind = config.get("name") if isinstance(config, dict) else None
+    if not isinstance(kind, str):
+        raise UserError(f"{folder / CONFIG_FILE} names no video tokenizer; known: {', '.join(VIDEO_TOKENIZERS)}")
+    return VIDEO_TOKENIZERS.get(kind).from_pretrained(folder, dtype)
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
