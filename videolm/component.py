@@ -6,6 +6,7 @@ is ever loaded: JSON and safetensors only, and a pickled file is refused by name
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Self
@@ -44,6 +45,14 @@ class Component(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n")
         save_weights(self.state_dict(), folder, dtype)
+
+    def fingerprint(self) -> str:
+        """A short hash of the weights, to know them again."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> Self:

@@ -21,7 +21,6 @@ import torch
 
 from videolm.cli.generate import PICTURES
 from videolm.cli.output import emit, table
-from videolm.data.shards import fingerprint
 from videolm.errors import UserError
 from videolm.evaluate.shapes import SEED
 from videolm.evaluate.tokenizer import comparison, evaluate_tokenizer, open_source
@@ -74,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     report = evaluate_tokenizer(tokenizer, source, samples=args.samples, seed=args.seed, batch=args.batch)
     record: dict[str, Any] = {
         "tokenizer": tokenizer.config.name,
-        "weights": fingerprint(tokenizer),
+        "weights": tokenizer.fingerprint(),
         "codebook_size": tokenizer.codebook_size,
         "data": "shapesworld" if args.data is None else args.data,
         "format": str(shape),

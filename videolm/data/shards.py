@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from videolm.component import read_json
 from videolm.data.sources import Source
@@ -25,15 +25,6 @@ from videolm.tokenizers.protocol import VideoTokenizer
 from videolm.tokenizers.text.t5 import TextEncoder
 
 MANIFEST = "manifest.json"
-
-
-def fingerprint(module: nn.Module) -> str:
-    """A short hash of a module's weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 class Batch(NamedTuple):
@@ -73,7 +64,7 @@ def tokenize(
     from datasets import Dataset, Features, Sequence, Value
 
     made_with = {
-        "tokenizer": fingerprint(tokenizer),
+        "tokenizer": tokenizer.fingerprint(),
         "text": hashlib.sha256(text.sentencepiece_model).hexdigest()[:16],
         "examples": len(source),
     }

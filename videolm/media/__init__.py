@@ -5,10 +5,10 @@ read_video ──► Video (uint8 frames, rate) ──► to_tensor ──► mo
 
 from videolm.media.clip import Image, Video
 from videolm.media.fit import Fit
-from videolm.media.read import probe, read_image, read_video, video_windows
+from videolm.media.read import probe, read_image, read_video, video_chunks, video_windows
 from videolm.media.sheet import contact_sheet
 from videolm.media.source import MediaInfo
-from videolm.media.write import write_image, write_video
+from videolm.media.write import write_frames, write_image, write_video
 
 __all__ = [
     "Fit",
@@ -19,7 +19,9 @@ __all__ = [
     "probe",
     "read_image",
     "read_video",
+    "video_chunks",
     "video_windows",
+    "write_frames",
     "write_image",
     "write_video",
 ]

@@ -126,6 +126,39 @@ def video_windows(
     return _windows(path, frames, fps, size, fit, stride)
 
 
+def video_chunks(
+    path: str | os.PathLike[str],
+    *,
+    frames: int,
+    fps: float | None = None,
+    size: tuple[int, int] | None = None,
+    fit: Fit = "crop",
+) -> Iterator[Video]:
+    """Read a film or an animation of any length in pieces of `frames` frames, the last perhaps shorter, in one pass.
+
+    Together they are what `read_video` would give; memory is that of one.
+
+    Args:
+        path, fps, size, fit: as for `read_video`.
+
+    Raises:
+        UserError: as `video_windows`; what is left before a damaged place comes first.
+    """
+    _check(size, fit, fps, frames=frames)
+    return _chunks(path, frames, fps, size, fit)
+
+
+def _chunks(
+    path: str | os.PathLike[str], frames: int, fps: float | None, size: tuple[int, int] | None, fit: Fit
+) -> Iterator[Video]:
+    with _open_video(path) as source:
+        rate = source.rate if fps is None else check_fps(fps)
+        placed = _placed(_resample(_steady(source.frames(), path), fps), size, fit)
+        while chunk := list(itertools.islice(placed, frames)):
+            _check_clip(frames, chunk[0].shape, path)
+            yield Video(np.stack(chunk), rate)
+
+
 def _windows(
     path: str | os.PathLike[str],
     frames: int,

@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 import os
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import PIL.Image
+from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from av.video.stream import VideoStream
 
 from videolm.errors import UserError
 from videolm.files import atomic_path, check_writable
-from videolm.media.clip import Image, Video
+from videolm.media.clip import Image, Pixels, Video, check_fps
 from videolm.media.film import EXACT
 
 BT709_MATRIX = 1  # AVCOL_SPC_BT709
@@ -37,16 +40,31 @@ def write_video(video: Video, path: str | os.PathLike[str], *, crf: int = 12, ov
     Raises:
         UserError: an unknown suffix, a rate the format cannot hold, or see `check_writable`.
     """
+    if Path(path).suffix.lower() == ".mp4":
+        return write_frames(video.frames, video.fps, path, crf=crf, overwrite=overwrite)
     path = check_writable(path, overwrite)
-    if path.suffix.lower() not in (".mp4", ".gif"):
+    if path.suffix.lower() != ".gif":
         raise UserError(f"cannot write {path}: a clip is written as .mp4 or .gif")
+    with atomic_path(path) as temporary:
+        _write_gif(video, temporary)
+    return path
+
+
+def write_frames(
+    frames: Iterable[Pixels], fps: float, path: str | os.PathLike[str], *, crf: int = 12, overwrite: bool = False
+) -> Path:
+    """Write frames (H, W, 3) of one size as they come, as an .mp4 of any length; see `write_video`.
+
+    Raises:
+        UserError: as `write_video`; there is no frame; a frame is no picture of the size of the first.
+    """
+    path = check_writable(path, overwrite)
+    if path.suffix.lower() != ".mp4":
+        raise UserError(f"cannot write {path}: frames that come one by one are written as .mp4")
     if not (isinstance(crf, int) and 1 <= crf <= 51):
         raise UserError(f"crf is {crf!r}: wanted a whole number from 1 (best) to 51")
     with atomic_path(path) as temporary:
-        if path.suffix.lower() == ".mp4":
-            _write_mp4(video, temporary, crf)
-        else:
-            _write_gif(video, temporary)
+        _write_mp4(frames, check_fps(fps), temporary, crf)
     return path
 
 
@@ -67,21 +85,21 @@ def write_image(image: Image, path: str | os.PathLike[str], *, overwrite: bool =
     return path
 
 
-def _write_mp4(video: Video, path: Path, crf: int) -> None:
-    rate = Fraction(video.fps).limit_denominator(1001)  # 1001: the NTSC rates, such as 30000/1001
+def _write_mp4(frames: Iterable[Pixels], fps: float, path: Path, crf: int) -> None:
+    rate = Fraction(fps).limit_denominator(1001)  # 1001: the NTSC rates, such as 30000/1001
     if not 0.01 <= rate <= 1000:
-        raise UserError(f"the clip has {video.fps:g} frames per second: an mp4 is written with 0.01 to 1000")
-    padding = ((0, video.height % 2), (0, video.width % 2), (0, 0))
+        raise UserError(f"the clip has {fps:g} frames per second: an mp4 is written with 0.01 to 1000")
     converter = VideoReformatter()
-    # With mbtree one clip gives now these bytes, now those, by what memory held before (docs/footguns.md).
-    options = {"crf": str(crf), "x264-params": "mbtree=0"}
+    stream = None
     with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=rate, options=options)
-        stream.height, stream.width = video.height + video.height % 2, video.width + video.width % 2
-        stream.pix_fmt = "yuv420p"
-        stream.colorspace, stream.color_range = BT709_MATRIX, ColorRange.MPEG
-        stream.color_primaries, stream.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-        for index, pixels in enumerate(video.frames):
+        for index, pixels in enumerate(frames):
+            size = Image(pixels).pixels.shape
+            if stream is None:
+                first = size
+                stream = _add_stream(container, rate, size, crf)
+            elif size != first:
+                raise UserError(f"frame {index} has the shape {size}, the first one {first}: a clip has one size")
+            padding = ((0, size[0] % 2), (0, size[1] % 2), (0, 0))
             frame = converter.reformat(
                 av.VideoFrame.from_ndarray(np.pad(pixels, padding, mode="edge"), format="rgb24"),
                 format="yuv420p",
@@ -93,7 +111,20 @@ def _write_mp4(video: Video, path: Path, crf: int) -> None:
             )
             frame.pts, frame.time_base, frame.duration = index, 1 / rate, 1
             container.mux(stream.encode(frame))
+        if stream is None:
+            raise UserError("a clip needs at least one frame")
         container.mux(stream.encode())
+
+
+def _add_stream(container: OutputContainer, rate: Fraction, size: tuple[int, ...], crf: int) -> VideoStream:
+    # With mbtree one clip gives now these bytes, now those, by what memory held before (docs/footguns.md).
+    options = {"crf": str(crf), "x264-params": "mbtree=0"}
+    stream = container.add_stream("libx264", rate=rate, options=options)
+    stream.height, stream.width = size[0] + size[0] % 2, size[1] + size[1] % 2
+    stream.pix_fmt = "yuv420p"
+    stream.colorspace, stream.color_range = BT709_MATRIX, ColorRange.MPEG
+    stream.color_primaries, stream.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+    return stream
 
 
 def _write_gif(video: Video, path: Path) -> None:
