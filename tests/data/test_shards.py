@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from videolm.data.example import Source
 from videolm.data.shards import Shard, encode, fingerprint, tokenize
-from videolm.data.sources import ShapesWorldData, Source
+from videolm.data.sources import ShapesWorldData
 from videolm.errors import UserError
 from videolm.shapes import Format
 from videolm.tokenizers.text.t5 import T5Settings, TextEncoder
