@@ -1,4 +1,4 @@
-"""Where training clips come from: ShapesWorld, or a folder of the user's own files."""
+"""Where training clips come from: ShapesWorld, or the user's own files in a folder or in WebDataset tars."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pydantic import Field
 from videolm import shapesworld
 from videolm.config import Config
 from videolm.data.example import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Example, Split
+from videolm.data.webdataset import WebDatasetData
 from videolm.errors import UserError
 from videolm.media import Fit, Video, read_image, read_video
 from videolm.shapes import Format
@@ -114,7 +115,7 @@ class FolderSource:
         return [text for clip in self.clips for text in clip.captions]
 
 
-DataConfig = Annotated[ShapesWorldData | FolderData, Field(discriminator="kind")]
+DataConfig = Annotated[ShapesWorldData | FolderData | WebDatasetData, Field(discriminator="kind")]
 
 
 @lru_cache(maxsize=1)
