@@ -23,6 +23,8 @@ COMMANDS = {
     "tasks": "the tasks a model knows, and their rows",
     "generate": "make clips by one task",
     "train": "run a recipe: from raw clips to a model",
+    "tokenize": "films and pictures to token files",
+    "detokenize": "token files back to films and pictures",
     "evaluate": "measure a model",
     "demo": "a page of clips made by the model that ships",
 }

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from videolm.component import read_json
-from videolm.data.sources import Source
+from videolm.data.example import Source
 from videolm.errors import UserError
 from videolm.progress import progress
 from videolm.tokenizers.protocol import VideoTokenizer

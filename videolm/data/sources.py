@@ -1,48 +1,23 @@
-"""Where training clips come from: ShapesWorld, or a folder of the user's own files.
-
-A source gives examples by index, so that any batch of any step can be made again: this is what exact resume rests on.
-"""
+"""Where training clips come from: ShapesWorld, or the user's own files in a folder or in WebDataset tars."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from videolm import shapesworld
 from videolm.config import Config
+from videolm.data.example import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Example, Split
+from videolm.data.webdataset import WebDatasetData
 from videolm.errors import UserError
 from videolm.media import Fit, Video, read_image, read_video
 from videolm.shapes import Format
-
-Split = Literal["train", "validation"]
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-
-
-class Example(NamedTuple):
-    """A clip (one frame: a picture) and the captions it may be trained with, none when it has none."""
-
-    video: Video
-    captions: tuple[str, ...]
-
-
-class Source(Protocol):
-    """Examples by index. `index` may be any integer below `len`; the same index gives the same example."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Example: ...
-
-    def captions(self) -> Sequence[str]:
-        """Captions to make a sentencepiece model from."""
-        ...
 
 
 class ShapesWorldData(Config):
@@ -140,7 +115,7 @@ class FolderSource:
         return [text for clip in self.clips for text in clip.captions]
 
 
-DataConfig = Annotated[ShapesWorldData | FolderData, Field(discriminator="kind")]
+DataConfig = Annotated[ShapesWorldData | FolderData | WebDatasetData, Field(discriminator="kind")]
 
 
 @lru_cache(maxsize=1)

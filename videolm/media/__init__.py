@@ -5,7 +5,8 @@ read_video ──► Video (uint8 frames, rate) ──► to_tensor ──► mo
 
 from videolm.media.clip import Image, Video
 from videolm.media.fit import Fit
-from videolm.media.read import probe, read_image, read_video, video_chunks, video_windows
+from videolm.media.part import Part
+from videolm.media.read import declared_frames, probe, read_image, read_video, video_chunks, video_windows
 from videolm.media.sheet import contact_sheet
 from videolm.media.source import MediaInfo
 from videolm.media.write import write_frames, write_image, write_video
@@ -14,8 +15,10 @@ __all__ = [
     "Fit",
     "Image",
     "MediaInfo",
+    "Part",
     "Video",
     "contact_sheet",
+    "declared_frames",
     "probe",
     "read_image",
     "read_video",

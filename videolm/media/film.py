@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from videolm.errors import UserError
 from videolm.media.clip import Pixels
 from videolm.media.fit import MAX_PIXELS
+from videolm.media.part import Part
 from videolm.media.source import WANTED, MediaInfo, Shown, damaged, too_large
 
 FILM_FORMATS = (
@@ -47,7 +48,7 @@ Matrix = tuple[int, int, int, int]
 class Film:
     """A video file, decoded by PyAV."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | Part) -> None:
         self.path = path
         self._converter = VideoReformatter()
         # Of the first frame, once it was decoded: its timestamp in seconds, and how the film is turned.
@@ -67,7 +68,7 @@ class Film:
         try:
             # "file:" so that no name is taken for an address.
             self._container = av.open(
-                f"file:{self.path}",
+                self.path.url if isinstance(self.path, Part) else f"file:{self.path}",
                 options={"format_whitelist": FILM_FORMATS, **decoding},
                 metadata_errors="replace",
             )
@@ -223,7 +224,7 @@ class Film:
 
 
 @contextmanager
-def _film_errors(path: Path) -> Iterator[None]:
+def _film_errors(path: Path | Part) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:

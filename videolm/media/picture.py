@@ -16,6 +16,7 @@ import PIL.ImageOps
 from videolm.errors import UserError
 from videolm.media.clip import Pixels
 from videolm.media.fit import MAX_PIXELS
+from videolm.media.part import Part
 from videolm.media.source import MediaInfo, Shown, damaged, too_large
 
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "PPM", "JPEG2000")
@@ -36,7 +37,7 @@ PILLOW_ERRORS = (
 )
 
 
-def open_picture(path: Path) -> Still | Animation | None:
+def open_picture(path: Path | Part) -> Still | Animation | None:
     """Open a picture by what it holds, never by its name; None where Pillow knows no such format.
 
     Raises:
@@ -44,7 +45,7 @@ def open_picture(path: Path) -> Still | Animation | None:
     """
     with _pillow_errors(path):
         try:
-            picture = PIL.Image.open(path, formats=PICTURE_FORMATS)
+            picture = PIL.Image.open(path.open() if isinstance(path, Part) else path, formats=PICTURE_FORMATS)
         except PIL.UnidentifiedImageError:
             return None
         if picture.width * picture.height > MAX_PIXELS:
@@ -57,7 +58,7 @@ def open_picture(path: Path) -> Still | Animation | None:
 class Still:
     """A still picture, decoded by Pillow."""
 
-    def __init__(self, path: Path, picture: PIL.Image.Image) -> None:
+    def __init__(self, path: Path | Part, picture: PIL.Image.Image) -> None:
         self.path = path
         self._picture = picture
 
@@ -87,7 +88,7 @@ class Animation:
 
     duration: float | None = None  # known only once every frame was read: see `info`
 
-    def __init__(self, path: Path, picture: PIL.Image.Image) -> None:
+    def __init__(self, path: Path | Part, picture: PIL.Image.Image) -> None:
         self.path = path
         self._picture = picture
 
@@ -132,7 +133,7 @@ class Animation:
 
 
 @contextmanager
-def _pillow_errors(path: Path) -> Iterator[None]:
+def _pillow_errors(path: Path | Part) -> Iterator[None]:
     try:
         yield
     except UserError:
@@ -143,7 +144,7 @@ def _pillow_errors(path: Path) -> Iterator[None]:
         raise damaged(path, str(error)) from error
 
 
-def _flatten(picture: PIL.Image.Image, path: Path) -> Pixels:
+def _flatten(picture: PIL.Image.Image, path: Path | Part) -> Pixels:
     """(H, W, 3) uint8 of a picture in any of Pillow's modes, transparency on white."""
     if picture.mode.startswith("I"):  # grey of 16 bits, in a wider type for some formats
         grey = np.asarray(picture)

@@ -20,6 +20,7 @@ from videolm.errors import UserError
 from videolm.media.clip import Image, Pixels, Video, check_fps
 from videolm.media.film import Film
 from videolm.media.fit import Fit, check_fit, place
+from videolm.media.part import Part, Readable
 from videolm.media.picture import Animation, Still, open_picture
 from videolm.media.source import WANTED, Damaged, MediaInfo, Shown, damaged
 
@@ -32,11 +33,14 @@ MAX_SECONDS = 3600.0
 LONGEST_STILL = 600.0
 """Seconds one frame may be shown for; more is a damaged timestamp, which would repeat it without end."""
 
+LONGEST_FILM = 24 * 3600.0
+"""Seconds a header may declare; more is damage, which would list windows without end."""
+
 SLACK = 0.0006
 """Seconds. Containers round the time of a frame, Matroska to 1 ms: a frame this little late is on time."""
 
 
-def probe(path: str | os.PathLike[str]) -> MediaInfo:
+def probe(path: Readable) -> MediaInfo:
     """What a file holds, as it would be shown, by its header and first frame; an animation is read whole.
 
     Raises:
@@ -46,8 +50,28 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         return source.info
 
 
+def declared_frames(path: Readable, fps: float = 8.0) -> int | None:
+    """The number of frames `read_video` gives at `fps`, by what the header declares: nothing is decoded.
+
+    A still picture has one. None where the header does not say, as that of an animation.
+
+    Raises:
+        UserError: as `probe`, for what the header shows.
+    """
+    check_fps(fps)
+    with _open(path) as source:
+        if isinstance(source, Still):
+            return 1
+        seconds = source.duration
+    if seconds is None:
+        return None
+    if seconds > LONGEST_FILM:
+        raise damaged(path, f"its header declares {seconds:.0f} s")
+    return math.ceil((seconds - SLACK) * fps)
+
+
 def read_video(
-    path: str | os.PathLike[str],
+    path: Readable,
     *,
     fps: float | None = 8.0,
     size: tuple[int, int] | None = None,
@@ -58,7 +82,7 @@ def read_video(
     """Read a film or an animation.
 
     Args:
-        path: a film (mp4, mov, mkv, webm, avi, ...) or an animated GIF, WebP or PNG.
+        path: a film (mp4, mov, mkv, webm, avi, ...) or an animated GIF, WebP or PNG; or a `Part` that is one.
         fps: frames per second of the result; None takes every frame of the file, at its mean rate.
         size: (height, width) of the result; None keeps that of the file.
         fit: "crop" fills the size and cuts what sticks out, "letterbox" shows all between black bars.
@@ -98,7 +122,7 @@ def read_video(
 
 
 def video_windows(
-    path: str | os.PathLike[str],
+    path: Readable,
     *,
     frames: int,
     fps: float | None = 8.0,
@@ -127,7 +151,7 @@ def video_windows(
 
 
 def video_chunks(
-    path: str | os.PathLike[str],
+    path: Readable,
     *,
     frames: int,
     fps: float | None = None,
@@ -149,7 +173,7 @@ def video_chunks(
 
 
 def _chunks(
-    path: str | os.PathLike[str], frames: int, fps: float | None, size: tuple[int, int] | None, fit: Fit
+    path: Readable, frames: int, fps: float | None, size: tuple[int, int] | None, fit: Fit
 ) -> Iterator[Video]:
     with _open_video(path) as source:
         rate = source.rate if fps is None else check_fps(fps)
@@ -160,7 +184,7 @@ def _chunks(
 
 
 def _windows(
-    path: str | os.PathLike[str],
+    path: Readable,
     frames: int,
     fps: float | None,
     size: tuple[int, int] | None,
@@ -180,7 +204,7 @@ def _windows(
                 yield Video(np.stack(window), rate)
 
 
-def read_image(path: str | os.PathLike[str], *, size: tuple[int, int] | None = None, fit: Fit = "crop") -> Image:
+def read_image(path: Readable, *, size: tuple[int, int] | None = None, fit: Fit = "crop") -> Image:
     """Read a still picture.
 
     It is turned upright as its EXIF data say; transparency is laid on white; palettes, grey levels of 8 or
@@ -204,21 +228,22 @@ def read_image(path: str | os.PathLike[str], *, size: tuple[int, int] | None = N
         return Image(place(source.pixels(), size, fit))
 
 
-def _open(path: str | os.PathLike[str]) -> Film | Animation | Still:
+def _open(path: Readable) -> Film | Animation | Still:
     """Open a file by what it holds, never by its name."""
-    path = Path(path)
-    if path.is_dir():
+    path = path if isinstance(path, Part) else Path(path)
+    file = path.file if isinstance(path, Part) else path
+    if file.is_dir():
         raise UserError(f"{path} is a folder: {WANTED}")
-    if not path.exists():
+    if not file.exists():
         raise UserError(f"{path} does not exist: {WANTED}")
-    if not path.is_file() or not os.access(path, os.R_OK):
+    if not file.is_file() or not os.access(file, os.R_OK):
         raise UserError(f"{path} cannot be read (a device, or no permission): {WANTED}")
-    if path.stat().st_size == 0:
+    if (path.size if isinstance(path, Part) else file.stat().st_size) == 0:
         raise UserError(f"{path} is empty (0 bytes): {WANTED}")
     return open_picture(path) or Film(path)
 
 
-def _open_video(path: str | os.PathLike[str]) -> Film | Animation:
+def _open_video(path: Readable) -> Film | Animation:
     source = _open(path)
     if isinstance(source, Still):
         with source:
@@ -266,22 +291,22 @@ def _placed(frames: Iterable[Shown], size: tuple[int, int] | None, fit: Fit) -> 
         yield pixels
 
 
-def _steady(frames: Iterable[Shown], path: str | os.PathLike[str]) -> Iterator[Shown]:
+def _steady(frames: Iterable[Shown], path: Readable) -> Iterator[Shown]:
     last = None
     for shown in frames:
         if max(shown.duration, shown.time - (last or shown).time) > LONGEST_STILL:
-            raise damaged(Path(path), f"the time of the frame at {shown.time:.2f} s is wrong, or it stands too long")
+            raise damaged(path, f"the time of the frame at {shown.time:.2f} s is wrong, or it stands too long")
         last = shown
         yield shown
 
 
-def _bounded(frames: Iterable[Shown], start: float, path: str | os.PathLike[str]) -> Iterator[Shown]:
+def _bounded(frames: Iterable[Shown], start: float, path: Readable) -> Iterator[Shown]:
     for shown in frames:
         _check_seconds(shown.time - start, path)
         yield shown
 
 
-def _check_seconds(seconds: float, path: str | os.PathLike[str]) -> None:
+def _check_seconds(seconds: float, path: Readable) -> None:
     if seconds > MAX_SECONDS:
         advice = "ask for max_frames, or cut it with video_windows"
         raise UserError(f"{path} is longer than the {MAX_SECONDS:g} s one clip is read from: {advice}")
@@ -296,7 +321,7 @@ def _check(size: tuple[int, int] | None, fit: str, fps: float | None = None, **c
             raise UserError(f"{name} is {count!r}: wanted a whole number of frames, 1 or more")
 
 
-def _check_clip(count: int, shape: tuple[int, ...], path: str | os.PathLike[str]) -> None:
+def _check_clip(count: int, shape: tuple[int, ...], path: Readable) -> None:
     if count > MAX_FRAMES:
         advice = "ask for max_frames, or cut it with video_windows"
         raise UserError(f"{path} gives more than the {MAX_FRAMES:,} frames of one clip: {advice}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from videolm.errors import UserError
 from videolm.media.clip import Pixels
 from videolm.media.fit import MAX_PIXELS
+from videolm.media.part import Readable
 
 WANTED = "wanted a film (mp4, mov, mkv, webm, ...), an animation (gif, webp) or a picture (png, jpg, ...)"
 
@@ -50,12 +50,12 @@ class Shown:
         return self.time + self.duration
 
 
-def damaged(path: Path, detail: str) -> Damaged:
+def damaged(path: Readable, detail: str) -> Damaged:
     """The error for a file that cannot be decoded; `detail` is put on one line."""
     return Damaged(f"{path} is damaged or cut short: {' '.join(detail.split())}")
 
 
-def too_large(path: Path, width: float | None = None, height: float | None = None) -> UserError:
+def too_large(path: Readable, width: float | None = None, height: float | None = None) -> UserError:
     """The error for a picture or frame of more than `MAX_PIXELS`."""
     got = "too large" if width is None or height is None else f"{width:.0f}x{height:.0f} pixels"
     return UserError(f"{path} is {got}: wanted no more than {MAX_PIXELS:,} pixels a frame; make it smaller first")

@@ -98,9 +98,8 @@ def tokenize(
     _gather(parts, encoder.finish())
     codes = torch.cat(parts, dim=1)[0]
     name, fingerprint = tokenizer.config.name, tokenizer.fingerprint()
-    info = TokenInfo(
-        tokenizer=name, fingerprint=fingerprint, frames=frames, height=shape[0], width=shape[1], fps=rate
-    )
+    height, width = shape
+    info = TokenInfo(tokenizer=name, fingerprint=fingerprint, frames=frames, height=height, width=width, fps=rate)
     with atomic_path(target) as path:
         save_file({CODES: codes.contiguous()}, path, {ABOUT: info.model_dump_json()})
         path.chmod(0o644)  # safetensors' own files are readable by their owner alone

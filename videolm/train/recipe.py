@@ -18,8 +18,9 @@ import torch
 from pydantic import Field, model_validator
 
 from videolm.config import Config, dump_yaml, merge, nearest, parse, read_yaml
+from videolm.data.example import Source
 from videolm.data.shards import Shard, tokenize
-from videolm.data.sources import DataConfig, Source
+from videolm.data.sources import DataConfig
 from videolm.errors import UserError
 from videolm.files import atomic_path
 from videolm.generate.sampling import Sampling

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from videolm.data.sources import Source
+from videolm.data.example import Source
 from videolm.media import Video, contact_sheet
 from videolm.metrics import code_usage, psnr
 from videolm.tokenizers.protocol import VideoTokenizer
