@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from videolm.cli.arguments import size
 from videolm.cli.output import emit, say
 from videolm.errors import UserError
 from videolm.files import check_writable
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", metavar="FILE", help="the first frame")
     parser.add_argument("--video", metavar="FILE", help="a clip whose first frames are gone on from")
     parser.add_argument("--num-frames", metavar="N", type=int, help="frames of the clip")
-    parser.add_argument("--size", metavar="WxH", type=_size, help="pixels, for example 64x64")
+    parser.add_argument("--size", metavar="WxH", type=size, help="pixels, for example 64x64")
     parser.add_argument("--num-videos", metavar="N", type=int, default=1, help="clips to make (default: 1)")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the first clip; the next ones count up")
     parser.add_argument("--guidance-scale", metavar="G", type=float, help="1: as trained; more: closer to the prompt")
@@ -66,8 +67,8 @@ def run(args: argparse.Namespace) -> None:
     shape = variant.format
     video = None
     if args.video is not None:
-        size = (shape.height, shape.width)
-        video = read_video(args.video, fps=model.tasks.fps, size=size, max_frames=shape.frames)
+        pixels = (shape.height, shape.width)
+        video = read_video(args.video, fps=model.tasks.fps, size=pixels, max_frames=shape.frames)
     started = time.monotonic()
     with ExitStack() as stack:  # the bar appears with the first id: what is wrong with the inputs is said before
         bar: Any = None
@@ -159,10 +160,3 @@ def continuation(clip: Video, truth: Video, given: int) -> dict[str, float]:
         "psnr": round(float(psnr(clip.to_tensor()[:, after][None], true)), 2),
         "psnr_repeat_last": round(float(psnr(last, true)), 2),
     }
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise argparse.ArgumentTypeError(f"a size is WIDTHxHEIGHT, for example 64x64, not {text!r}")
-    return int(width), int(height)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from videolm import shapesworld
-from videolm.data.sources import FolderData, ShapesWorldData, ShapesWorldSource, Source
+from videolm.data.example import Source
+from videolm.data.sources import FolderData, ShapesWorldData, ShapesWorldSource
 from videolm.errors import UserError
 from videolm.media import Image, Video, contact_sheet
 from videolm.metrics import check_ssim, code_usage, psnr, ssim

@@ -124,9 +124,10 @@ def read_tokens(path: str | os.PathLike[str]) -> tuple[Tensor, TokenInfo]:
     if about is None or codes is None:
         raise UserError(f"{path} is no token file: `videolm tokenize` writes them")
     try:
-        info = parse(TokenInfo, json.loads(about), source=str(path))
+        said = json.loads(about)
     except ValueError as error:
         raise UserError(f"{path} is broken: what it says of its codes is no JSON") from error
+    info = parse(TokenInfo, said, source=str(path))
     if codes.dtype != torch.int32 or codes.ndim != 3 or not codes.numel():
         raise UserError(f"{path} is broken: codes are int32 (t, h, w), not {codes.dtype} {tuple(codes.shape)}")
     return codes.long(), info

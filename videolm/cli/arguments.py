@@ -1,0 +1,45 @@
+"""Arguments that several commands take."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from videolm.errors import UserError
+from videolm.files import check_writable
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """`--out`, `--force` and `--json` of a command that writes one file for each input."""
+    parser.add_argument("--out", metavar="DIR", required=True, help="the folder to write in")
+    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    parser.add_argument("--json", action="store_true", help="one JSON object a file on stdout")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """`--model` of a command that needs a tokenizer alone."""
+    parser.add_argument("--model", metavar="DIR", help="a model or tokenizer, or a hub name (default: what ships)")
+
+
+def outputs(inputs: Sequence[str], suffixes: Sequence[str], out: str, force: bool) -> list[Path]:
+    """Where the result for each input goes, with its suffix. Raises `UserError` when one cannot go there, or two go to one place."""
+    found = [Path(out) / f"{Path(name).stem}{suffix}" for name, suffix in zip(inputs, suffixes, strict=True)]
+    for index, path in enumerate(found):
+        if path in found[:index]:
+            both = f"{inputs[found.index(path)]} and {inputs[index]}"
+            raise UserError(f"{both} would both become {path}: give them in two calls, with another --out")
+        check_writable(path, force)
+    return found
+
+
+def size(text: str) -> tuple[int, int]:
+    """Width and height as people write them.
+
+    >>> size("64x48")
+    (64, 48)
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"a size is WIDTHxHEIGHT, for example 64x64, not {text!r}")
+    return int(width), int(height)
