@@ -142,20 +142,6 @@ def test_no_two_rows_read_the_same_before_the_model_writes() -> None:
         assert str(first).split(" | ")[0] != str(second).split(" | ")[0], f"{one} and {other} begin alike"
 
 
-def test_a_row_cut_after_its_first_frame_is_the_beginning_of_the_whole(layout: Layout) -> None:
-    task, shape, prefix = layout.variant
-    if prefix or task.output.stream == "image" or any(part.kind == "visual" for part in task.inputs):
-        with pytest.raises(UserError, match="makes no clip from its first frame on"):
-            layout.first_frame()
-        return
-    cut = layout.first_frame()
-    assert cut.length == layout.prefix + 1 + (shape.height // 8) * (shape.width // 8)
-    assert cut.pictures and not layout.pictures and cut.prefix == layout.prefix
-    codes = torch.arange(paper_grid(*shape).tokens).view(1, *paper_grid(*shape))
-    assert torch.equal(cut.build({"video": codes}), layout.build({"video": codes})[:, : cut.length])
-    assert torch.equal(cut.positions, layout.positions[: cut.length])
-
-
 def test_codes_of_another_grid_are_refused(layout: Layout) -> None:
     stream, codes = layout.variant.task.output.stream, random_codes(layout)
     for wrong in (codes[..., :-1], codes.transpose(1, 3), codes[:, :, :-1]):

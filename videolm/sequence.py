@@ -10,7 +10,7 @@ sampled over its legal ids alone. What a task lacks is left out together with it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -84,27 +84,6 @@ class Layout:
     def outputs(self) -> tuple[Span, ...]:
         """All spans after the prefix, special tokens included."""
         return tuple(s for s in self.spans if s.start >= self.prefix)
-
-    def first_frame(self) -> Layout:
-        """This row cut after the first latent frame of its output, of which nothing was given.
-
-        Up to there ids, positions and what attends to what are those of the whole row, and so are the model's
-        predictions: training on it is training on the whole row's beginning, at a fraction of the cost.
-        Raises `UserError` where the output is a picture already, or goes on from frames that are given.
-        """
-        kept = list(self.spans)
-        while kept[-1].kind != "visual":
-            kept.pop()
-        last = kept.pop()
-        if last.first or last.grid.t == 1:
-            raise UserError(f"{self.variant} makes no clip from its first frame on")
-        grid = last.grid._replace(t=1)
-        return replace(self, spans=(*kept, last._replace(length=grid.tokens, grid=grid)))
-
-    @property
-    def pictures(self) -> bool:
-        """Whether the output is one latent frame."""
-        return all(span.grid.t == 1 for span in self.outputs if span.kind == "visual")
 
     @cached_property
     def template(self) -> Tensor:

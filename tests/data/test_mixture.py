@@ -9,7 +9,7 @@ import torch
 
 from videolm.data.mixture import Mixture
 from videolm.data.shards import Shard
-from videolm.pipeline.folder import load_model, load_tasks, load_tokenizer, load_vocabulary
+from videolm.pipeline.folder import load_tasks, load_tokenizer, load_vocabulary
 from videolm.sequence import Layout, lay_out
 
 WEIGHTS = {"text_to_video": 2.0, "frame_prediction": 1.0, "text_to_image": 1.0}
@@ -69,40 +69,6 @@ def test_within_a_first_stage_the_weights_hold_among_clips(staged: Mixture) -> N
     for layout, part in zip(staged.layouts, staged.first_share, strict=True):
         share[layout.variant.task.name] += float(part)
     assert share == pytest.approx({"text_to_image": 0.9, "text_to_video": 0.1 * 2 / 3, "frame_prediction": 0.1 / 3})
-
-
-@pytest.fixture(scope="module")
-def with_first_frames(mixture: Mixture) -> Mixture:
-    settings = {"tokens": 1000, "text_dropout": 0.25, "seed": 3, "first_steps": 300, "first_images": 0.4}
-    return Mixture(mixture.layouts, WEIGHTS, mixture.shards, **settings, first_frames={"text_to_video": 4.0})
-
-
-def test_rows_cut_after_the_first_frame_have_a_weight_of_their_own(with_first_frames: Mixture) -> None:
-    """And are pictures to a first stage."""
-
-    def shares(parts: np.ndarray) -> dict[str, float]:
-        found: Counter[str] = Counter()
-        for layout, part in zip(with_first_frames.layouts, parts, strict=True):
-            name = layout.variant.task.name
-            found["cut" if layout.pictures and name == "text_to_video" else name] += float(part)
-        return found
-
-    later = {"text_to_video": 2 / 8, "frame_prediction": 1 / 8, "text_to_image": 1 / 8, "cut": 4 / 8}
-    assert shares(with_first_frames.share) == pytest.approx(later)
-    first = {"text_to_video": 0.4, "frame_prediction": 0.2, "text_to_image": 0.4 / 5, "cut": 0.4 * 4 / 5}
-    assert shares(with_first_frames.first_share) == pytest.approx(first)
-
-
-def test_a_cut_row_is_predicted_as_the_whole_ones_beginning(with_first_frames: Mixture, tiny_model: Path) -> None:
-    lm = load_model(tiny_model).lm.double()
-    clips = [each for each in with_first_frames.layouts if each.variant.task.name == "text_to_video"]
-    cut = next(each for each in clips if each.pictures)
-    whole = next(each for each in clips if each.variant == cut.variant and each is not cut)
-    one, other = (with_first_frames.draw(each, np.random.default_rng(0), 3).ids for each in (cut, whole))
-    assert torch.equal(one, other[:, : cut.length])
-    with torch.inference_mode():
-        short, long = (lm.hidden(ids, layout.positions, layout.prefix) for ids, layout in ((one, cut), (other, whole)))
-    torch.testing.assert_close(short, long[:, : cut.length])
 
 
 def test_batches_hold_equal_tokens_so_images_come_in_more_rows(mixture: Mixture) -> None:

@@ -44,25 +44,12 @@ def test_a_file_may_start_from_another_recipe(tmp_path: Path) -> None:
         ("shapesworld/tiny", {"seed.x": "1"}, r"seed: .*valid integer \(got {'x': 1}\)"),
         ("own_clips", {}, "data.path: must be given"),
         ("own_clips", {**NEEDS["own_clips"], "lm_training.first_stage.images": "0.5"}, "tasks that make pictures"),
-        (
-            "shapesworld/tiny",
-            {"lm_training.first_frames.text_to_vido": "1"},
-            "first_frames: unknown task 'text_to_vido'; did you mean 'text_to_video'",
-        ),
-        ("shapesworld/tiny", {"lm_training.first_frames.text_to_image": "1"}, "text_to_image makes no clip from its"),
-        ("shapesworld/tiny", {"lm_training.first_frames.image_to_video": "1"}, "image_to_video makes no clip from its"),
-        ("shapesworld/tiny", {"lm_training.first_frames.text_to_video": "0"}, "greater than 0"),
     ],
 )
 def test_mistakes_are_named(name: str, overrides: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         load_recipe(name, overrides)
     assert "\n" not in str(error.value)
-
-
-def test_first_frames_are_pictures_to_a_first_stage() -> None:
-    clips = {**NEEDS["own_clips"], "lm_training.first_stage.images": "0.5"}
-    assert load_recipe("own_clips", {**clips, "lm_training.first_frames.unconditional_video": "1"})
 
 
 def tiny(out: Path, **changes: str) -> Recipe:
@@ -107,34 +94,18 @@ def test_decoder_training_leaves_the_codes_and_is_gone_on_with(tmp_path: Path) -
     assert torch.equal(again.decode(codes), trained.decode(codes))
 
 
-STAGE = {"first_stage.steps": "0.5", "first_stage.images": "1"}
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        (STAGE, ["text_to_image"] * 4 + ["clip"] * 4),
-        (STAGE | {"first_frames.text_to_video": "1"}, ["text_to_video cut"] * 4 + ["clip"] * 4),
-        ({"first_frames.text_to_video": "1e9"}, ["text_to_video cut"] * 8),
-    ],
-)
-def test_what_a_recipe_asks_to_be_seen_is_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], expected: list[str]
-) -> None:
+def test_a_first_stage_comes_first_when_a_recipe_asks_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
     at = Mixture.at
 
     def seen(mixture: Mixture, *args: int) -> Rows:
         rows = at(mixture, *args)
-        task = rows.layout.variant.task
-        clip = task.output.stream == "video"
-        drawn.append("clip" if not rows.layout.pictures else f"{task.name} cut" if clip else task.name)
+        drawn.append(rows.layout.variant.task.output.stream)
         return rows
 
     monkeypatch.setattr(Mixture, "at", seen)
-    tasks = {"tasks.text_to_image": "1e-6", "tasks.text_to_video": "1000"}
-    steps = {"tokenizer_training.steps": "1", "lm_training.steps": "8"}
-    asked = {f"lm_training.{key}": value for key, value in settings.items()}
-    run = Run(tiny(tmp_path / "run", **steps, **tasks, **asked))
+    steps = {"tokenizer_training.steps": "1", "lm_training.steps": "8", "tasks.text_to_image": "0.001"}
+    stage = {"lm_training.first_stage.steps": "0.5", "lm_training.first_stage.images": "1"}
+    run = Run(tiny(tmp_path / "run", **steps, **stage))
     run.language_model(run.tokenizer())
-    assert drawn == expected
+    assert drawn == ["image"] * 4 + ["video"] * 4

@@ -3,8 +3,7 @@
 Alternating gradient descent as VideoPoet 4.2: rows of a variant have one length, so a batch has no padding, and the
 batch size follows from a number of tokens, so image batches hold more examples than clip batches. Pictures teach what
 things look like, clips how they move: a first stage of the training may have a share of pictures of its own (the same
-section). And so that what clips look like is learned at the cost of pictures, rows of clips may be cut after their
-first latent frame.
+section).
 """
 
 from __future__ import annotations
@@ -34,12 +33,10 @@ class Mixture:
         layouts: every variant's layout.
         weights: of the tasks by name; a task's variants share its weight.
         shards: by stream.
-        first_frames: weights of tasks, beside those in `weights`, for rows cut after the first latent frame.
         tokens: positions a batch holds, about; at least one row.
         text_dropout: share of rows whose text is left out, for guidance.
         first_steps: length of a first stage in steps; `layouts` then need both pictures and clips.
-        first_images: share of its steps that make pictures, cut rows among them; among pictures and among clips the
-            weights hold.
+        first_images: share of its steps that make pictures; among pictures and among clips `weights` hold.
     """
 
     def __init__(
@@ -51,18 +48,16 @@ class Mixture:
         tokens: int,
         text_dropout: float,
         seed: int,
-        first_frames: Mapping[str, float] | None = None,
         first_steps: int = 0,
         first_images: float = 0.0,
     ):
-        cut = first_frames or {}
-        begun = [layout.first_frame() for layout in layouts if layout.variant.task.name in cut]
-        self.layouts, self.shards = [*layouts, *begun], shards
-        weight = np.array([*_shared(layouts, weights), *_shared(begun, cut)])
+        self.layouts, self.shards = list(layouts), shards
+        names = [layout.variant.task.name for layout in self.layouts]
+        weight = np.array([weights[name] / names.count(name) for name in names], dtype=float)
         self.share = self.first_share = weight / weight.sum()
         self.first_steps = first_steps
         if first_steps:
-            is_picture = np.array([layout.pictures for layout in self.layouts])
+            is_picture = np.array([layout.variant.task.output.stream == "image" for layout in self.layouts])
             pictures, clips = weight * is_picture, weight * ~is_picture
             self.first_share = first_images * pictures / pictures.sum() + (1 - first_images) * clips / clips.sum()
         self.tokens, self.text_dropout, self.seed = tokens, text_dropout, seed
@@ -91,9 +86,3 @@ class Mixture:
             dropped = layout.text is None or not len(texts) or (dropout and keep < self.text_dropout)
             captions.append([] if dropped else [int(i) for i in texts[int(form * len(texts))]])
         return Rows(layout, layout.build({stream: batch.codes}), captions)
-
-
-def _shared(layouts: Sequence[Layout], weights: Mapping[str, float]) -> list[float]:
-    """The weight of each layout: its task's, shared among the task's layouts."""
-    names = [layout.variant.task.name for layout in layouts]
-    return [weights[name] / names.count(name) for name in names]

@@ -27,7 +27,7 @@ class FirstStage(Config):
     steps: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Its share of all steps."""
     images: Annotated[float, Field(ge=0, le=1)] = 0.9
-    """Share of its steps that make pictures, `first_frames` among them. After it the weights of the tasks hold."""
+    """Share of its steps that make pictures. After it the shares of `tasks` hold."""
 
 
 class LMTraining(TrainingConfig):
@@ -39,9 +39,6 @@ class LMTraining(TrainingConfig):
     optimizer: OptimizerConfig = OptimizerConfig(lr=1.5e-3)
     text_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of rows trained without their text, so that guidance has something to lead away from."""
-    first_frames: dict[str, Annotated[float, Field(gt=0)]] = {}
-    """Tasks, with a weight beside those of `tasks`, that are also trained on rows cut after the first latent frame, at
-    the cost of a picture: for tasks that make a clip from nothing of it."""
     first_stage: FirstStage | None = None
     validation_rows: Annotated[int, Field(ge=1)] = 32
     """Rows of every variant."""
@@ -86,7 +83,6 @@ def train_language_model(
 ) -> dict[str, float]:
     """Train both in place; returns the last validation: nats per visual token of every task."""
     settings: Any = {"tokens": config.tokens, "text_dropout": config.text_dropout, "seed": seed}
-    settings["first_frames"] = config.first_frames
     if stage := config.first_stage:
         first_steps = round(stage.steps * config.steps) * engine_config.accumulate
         settings |= {"first_steps": first_steps, "first_images": stage.images}

@@ -77,16 +77,7 @@ class Recipe(Config):
         for name in self.tasks:
             if name not in TASKS:
                 raise ValueError(f"unknown task '{name}'; {nearest(name, TASKS)}")
-        for name in self.lm_training.first_frames:
-            if name not in self.tasks:
-                raise ValueError(f"lm_training.first_frames: unknown task '{name}'; {nearest(name, self.tasks)}")
-            output = TASKS.get(name).output
-            if output.stream == "image" or output.frames != "all":
-                raise ValueError(f"lm_training.first_frames: {name} makes no clip from its first frame on")
-        makes = {TASKS.get(name).output.stream for name in self.tasks}
-        if self.lm_training.first_frames:
-            makes.add("image")
-        if self.lm_training.first_stage and len(makes) < 2:
+        if self.lm_training.first_stage and len({TASKS.get(name).output.stream for name in self.tasks}) < 2:
             raise ValueError("lm_training.first_stage needs tasks that make pictures and tasks that make clips")
         return self
 
