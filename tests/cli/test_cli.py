@@ -271,3 +271,41 @@ def test_print_config_shows_what_would_run_and_runs_nothing(
     assert main(["train", "shapesworld/tiny", "--lm.num_layers=3", "--print_config"]) == 0
     assert "num_layers: 3" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+def test_films_and_pictures_become_tokens_and_come_back(
+    tiny_model: Path, clip: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, model = tmp_path / "tokens", ["--model", str(tiny_model)]
+    assert main(["tokenize", str(clip), str(picture), "--out", str(out), "--json", *model]) == 0
+    film, still = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert film["frames"] == 17 and film["grid"] == [5, 4, 4] and film["tokens"] == 80 and film["fps"] == 8.0
+    assert still["frames"] == 1 and still["grid"] == [1, 4, 4] and (out / "first.safetensors").is_file()
+    tokens = [film["path"], still["path"]]
+    assert main(["detokenize", *tokens, "--out", str(tmp_path / "back"), *model]) == 0
+    assert len(read_video(tmp_path / "back" / "clip.mp4", fps=None)) == 17
+    assert read_image(tmp_path / "back" / "first.png").pixels.shape == (32, 32, 3)
+    assert main(["tokenize", str(clip), "--out", str(out), *model]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["tokenize", str(clip), "--out", str(out), "--fps", "4", "--size", "24x16", "--force", *model]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tokenize", "none.mp4", "--out", "t"], "none.mp4 does not exist"),
+        (["tokenize", "CLIP", "--out", "t", "--fps", "-1"], "fps is -1.0"),
+        (["tokenize", "CLIP", "--out", "t", "--size", "64"], "a size is WIDTHxHEIGHT"),
+        (["tokenize", "CLIP", "CLIP", "--out", "t"], "would both become"),
+        (["tokenize", "CLIP"], "required: --out"),
+        (["detokenize", "none.safetensors", "--out", "t"], "there is no token file none.safetensors"),
+        (["detokenize", "CLIP", "--out", "t"], "make it again with `videolm tokenize`"),
+    ],
+)
+def test_mistakes_with_tokens(
+    clip: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_model: Path
+) -> None:
+    place = {"CLIP": str(clip), "t": str(tmp_path / "t")}
+    assert main([*(place.get(word, word) for word in words), "--model", str(tiny_model)]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err and printed.err.count("\n") == 1 and not (tmp_path / "t").exists()

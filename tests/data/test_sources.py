@@ -35,6 +35,19 @@ def test_shapesworld_examples_are_the_worlds_own_and_splits_differ() -> None:
     assert not np.array_equal(held[3].video.frames, source[3].video.frames)
 
 
+def test_frames_that_are_not_1_and_4k_are_the_first_of_a_clip_that_is() -> None:
+    """16 frames, as 3D-VQ takes them, are those of the clip of 17."""
+    cut, whole = (ShapesWorldData().open("video", Format(f, 32, 32), 8.0, "train")[2].video for f in (16, 17))
+    assert np.array_equal(cut.frames, whole.frames[:16])
+
+
+def test_one_file_is_a_source_too(folder: Path) -> None:
+    source = FolderData(path=str(folder / "long.mp4"), validation_share=0, stride=1000).open(
+        "video", SHAPE, 8.0, "train"
+    )
+    assert len(source) == 1 and int(source[0].video.frames[-1].mean() / 4 + 0.5) == 4
+
+
 def test_pictures_are_one_frame_with_the_caption_less_its_motion() -> None:
     example = ShapesWorldData().open("image", Format(1, 32, 32), 8.0, "train")[0]
     assert example.video.frames.shape == (1, 32, 32, 3)

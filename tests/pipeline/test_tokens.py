@@ -52,7 +52,10 @@ def padded(video: Video, tokenizer: VideoTokenizer) -> torch.Tensor:
     return Video(np.pad(video.frames, around, mode="edge"), video.fps).to_tensor()[None]
 
 
-@pytest.mark.parametrize("shape", [Format(17, 24, 36), Format(2, 30, 18), Format(39, 12, 42), Format(64, 24, 24)], ids=str)
+SHAPES = [Format(17, 24, 36), Format(2, 30, 18), Format(39, 12, 42), Format(64, 24, 24)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_film_there_and_back(tokenizer: VideoTokenizer, shape: Format, tmp_path: Path) -> None:
     source = film(tmp_path / "film.mp4", shape)
     video = read_video(source, fps=None)

@@ -3,15 +3,18 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from videolm.config import dump_yaml, parse, read_yaml
 from videolm.data.mixture import Mixture, Rows
 from videolm.errors import UserError
+from videolm.pipeline import VideoLM
+from videolm.pipeline.folder import find_tokenizer
 from videolm.train.recipe import Recipe, Run, load_recipe, recipe_names
 
-NEEDS = {"own_clips": {"data.path": "clips"}}
+NEEDS = {name: {"data.path": "clips"} for name in ("own_clips", "overfit_one_clip")}
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -43,6 +46,13 @@ def test_a_file_may_start_from_another_recipe(tmp_path: Path) -> None:
         ("shapesworld/tiny", {"tasks.text_to_vido": "1"}, "unknown task 'text_to_vido'; did you mean 'text_to_video'"),
         ("shapesworld/tiny", {"seed.x": "1"}, r"seed: .*valid integer \(got {'x': 1}\)"),
         ("own_clips", {}, "data.path: must be given"),
+        ("shapesworld/tiny", {"tokenizer.name": "magvit_v3"}, "unknown video tokenizer 'magvit_v3'; did you mean"),
+        ("shapesworld/tiny", {"tokenizer.patchs": "4"}, "tokenizer: unknown key 'patchs'; did you mean 'patch'"),
+        ("shapesworld/tiny", {"tokenizer": "magvit_v3"}, "unknown tokenizer 'magvit_v3'; did you mean"),
+        ("shapesworld/tiny", {"tokenizer": "{patch: 4}"}, "name must be given: one of magvit_v2"),
+        ("shapesworld/tiny", {"lm": "null"}, "give both lm and tasks"),
+        ("shapesworld/tokenizer_tiny", {"lm": "tiny"}, "give both lm and tasks"),
+        ("shapesworld/tokenizer_tiny", {"evaluation_samples": "8"}, "evaluation_samples needs a language model"),
         ("own_clips", {**NEEDS["own_clips"], "lm_training.first_stage.images": "0.5"}, "tasks that make pictures"),
     ],
 )
@@ -75,6 +85,39 @@ def test_a_run_folder_is_not_entered_by_accident(tmp_path: Path) -> None:
 def test_a_format_that_does_not_fit_the_tokenizer_is_said_before_training(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="16 frames do not fit the tokenizer.*use 13 or 17"):
         Run(tiny(tmp_path / "run", formats="[[16, 32, 32]]")).train()
+
+
+def test_a_language_model_needs_first_frames_coded_alone(tmp_path: Path) -> None:
+    changes = {"tokenizer": "magvit_tiny", "formats": "[[16, 32, 32]]"}
+    with pytest.raises(UserError, match="magvit does not code a first frame alone"):
+        Run(tiny(tmp_path / "run", **changes)).train()
+
+
+@pytest.mark.parametrize("tokenizer", ["magvit_v2_tiny", "c_vivit_tiny", "magvit_tiny"])
+def test_a_tokenizer_alone_goes_through_its_stages(tmp_path: Path, tokenizer: str) -> None:
+    changes = {"out": str(tmp_path / "run"), "tokenizer": tokenizer, "formats": "[[16, 32, 32]]"}
+    if tokenizer != "magvit_tiny":
+        changes["formats"] = "[[17, 32, 32]]"
+    recipe = load_recipe("shapesworld/tokenizer_tiny", changes)
+    made = Run(recipe).train()
+    assert made == tmp_path / "run" / "video_tokenizer"
+    folders = {path.name for path in (tmp_path / "run").iterdir() if path.is_dir() and "training" not in path.name}
+    assert folders == {"image_tokenizer", "video_tokenizer_start", "video_tokenizer"}
+    start, end = (find_tokenizer(tmp_path / "run" / name) for name in ("video_tokenizer_start", "video_tokenizer"))
+    clip = Run(recipe, resume=True).source("video", "train")[0].video.to_tensor()[None]
+    assert torch.equal(start.encode(clip), end.encode(clip))  # the last stage left the codes
+    image = find_tokenizer(tmp_path / "run" / "image_tokenizer")
+    assert image.config == end.config.image()
+    logs = [path.parent.name for path in (tmp_path / "run").glob("*/metrics.jsonl")]
+    assert sorted(logs) == ["decoder_training", "image_tokenizer_training", "tokenizer_training"]
+
+
+def test_one_line_of_a_recipe_swaps_the_tokenizer_under_a_language_model(tmp_path: Path) -> None:
+    model = VideoLM.from_pretrained(Run(tiny(tmp_path / "run", tokenizer="c_vivit_tiny")).train())
+    out = model("a small red circle moves right on a blue background", task="text_to_video")
+    assert out.frames.shape == (1, 17, 32, 32, 3) and out.tokens == 9 * 4 * 4
+    image = out.videos[0].frames[0]
+    assert np.array_equal(model("a red circle", image=image).videos[0].frames[0], image)
 
 
 def test_decoder_training_leaves_the_codes_and_is_gone_on_with(tmp_path: Path) -> None:

@@ -23,7 +23,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(inputs: Sequence[str], suffixes: Sequence[str], out: str, force: bool) -> list[Path]:
-    """Where the result for each input goes, with its suffix. Raises `UserError` when one cannot go there, or two go to one place."""
+    """Where the result for each input goes, with its suffix.
+
+    Raises `UserError` when one cannot go there, or two would go to one place.
+    """
     found = [Path(out) / f"{Path(name).stem}{suffix}" for name, suffix in zip(inputs, suffixes, strict=True)]
     for index, path in enumerate(found):
         if path in found[:index]:

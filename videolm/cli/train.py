@@ -6,6 +6,7 @@ examples:
   videolm train own_clips --data.path my_clips/
   videolm train shapesworld/small --lm.num_layers 4 --out runs/four-layers
   videolm train shapesworld/small --resume
+  torchrun --nproc_per_node 2 -m videolm train shapesworld/tokenizer
 """
 
 from __future__ import annotations
@@ -30,18 +31,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, rest: list[str]) -> None:
     from videolm.evaluate.card import evaluate_and_describe
+    from videolm.train.engine import rank
     from videolm.train.recipe import Run, load_recipe
 
     recipe = load_recipe(args.recipe, overrides(rest))
     if args.print_config:
         print(dump_yaml(recipe), end="")
         return
-    model = Run(recipe, args.resume).train()
-    scores = evaluate_and_describe(model, recipe, args.recipe)
-    if args.json:
-        emit({"model": str(model), "scores": scores})
+    made = Run(recipe, args.resume).train()
+    if rank():
+        return
+    if recipe.lm is None:
+        scores = {}
+        told = f"the tokenizer is in {made}; try: videolm evaluate tokenizer --model {made}"
     else:
-        say(f"the model is in {model}; try: videolm generate --model {model}")
+        scores = evaluate_and_describe(made, recipe, args.recipe)
+        told = f"the model is in {made}; try: videolm generate --model {made}"
+    if args.json:
+        emit({"model": str(made), "scores": scores})
+    else:
+        say(told)
 
 
 def overrides(words: list[str]) -> dict[str, str]:

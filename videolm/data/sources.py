@@ -54,7 +54,9 @@ class ShapesWorldSource:
         if self.stream == "image":
             pixels = shapesworld.render_image(scene, size)[None]
             return Example(Video(pixels, self.fps), shapesworld.image_captions(scene))
-        return Example(Video(shapesworld.render(scene, self.shape.frames, size), self.fps), shapesworld.captions(scene))
+        whole = 1 + 4 * -(-(self.shape.frames - 1) // 4)  # a scene is shown in so many; 16 frames are the first of 17
+        frames = shapesworld.render(scene, whole, size)[: self.shape.frames]
+        return Example(Video(frames, self.fps), shapesworld.captions(scene))
 
     def _scene(self, index: int) -> shapesworld.Scene:
         return shapesworld.draw_scene(self.seed, index, two_objects=self.two_objects)
@@ -69,7 +71,7 @@ class FolderData(Config):
 
     kind: Literal["folder"] = "folder"
     path: str
-    """The folder; sub-folders are read too."""
+    """The folder, sub-folders too; or one file."""
     fit: Fit = "crop"
     """Cut to the model's shape around the centre, or keep the whole picture between bars ("letterbox")."""
     stride: Annotated[int, Field(ge=1)] = 1
@@ -120,16 +122,17 @@ DataConfig = Annotated[ShapesWorldData | FolderData | WebDatasetData, Field(disc
 
 @lru_cache(maxsize=1)
 def read_folder(path: str, fit: Fit, fps: float, height: int, width: int) -> list[Example]:
-    """Every film and picture in a folder and below, at one rate and size, with its captions.
+    """Every film and picture in a folder and below, or one, at one rate and size, with its captions.
 
-    Raises `UserError` for a folder that does not exist and for a file that cannot be read.
+    Raises `UserError` for a path that does not exist and for a file that cannot be read.
     """
     folder = Path(path)
-    if not folder.is_dir():
+    if not folder.exists():
         raise UserError(f"the folder of clips {folder} does not exist; set it with --data.path")
+    files, folder = ([folder], folder.parent) if folder.is_file() else (sorted(folder.rglob("*")), folder)
     captions = read_captions(folder)
     found = []
-    for file in sorted(folder.rglob("*")):
+    for file in files:
         if file.suffix.lower() in VIDEO_SUFFIXES:
             video = read_video(file, fps=fps, size=(height, width), fit=fit)
         elif file.suffix.lower() in IMAGE_SUFFIXES:

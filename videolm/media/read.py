@@ -172,9 +172,7 @@ def video_chunks(
     return _chunks(path, frames, fps, size, fit)
 
 
-def _chunks(
-    path: Readable, frames: int, fps: float | None, size: tuple[int, int] | None, fit: Fit
-) -> Iterator[Video]:
+def _chunks(path: Readable, frames: int, fps: float | None, size: tuple[int, int] | None, fit: Fit) -> Iterator[Video]:
     with _open_video(path) as source:
         rate = source.rate if fps is None else check_fps(fps)
         placed = _placed(_resample(_steady(source.frames(), path), fps), size, fit)

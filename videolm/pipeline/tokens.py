@@ -118,7 +118,8 @@ def read_tokens(path: str | os.PathLike[str]) -> tuple[Tensor, TokenInfo]:
         raise UserError(f"{path} has more than the {MAX_BYTES / 2**30:g} GiB of one token file")
     try:
         with safe_open(path, "pt") as file:
-            about, codes = (file.metadata() or {}).get(ABOUT), file.get_tensor(CODES) if CODES in file.keys() else None
+            about = (file.metadata() or {}).get(ABOUT)
+            codes = file.get_tensor(CODES) if CODES in list(file.keys()) else None
     except (SafetensorError, OSError) as error:
         raise UserError(f"cannot read {path}: {error}; make it again with `videolm tokenize`") from error
     if about is None or codes is None:

@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,9 @@ from torch import nn
 
 from videolm.config import Config
 from videolm.errors import UserError
+
+PATIENCE = 6
+"""Hours that processes wait for one another: the first one alone writes token shards."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -134,12 +138,22 @@ class Engine:
         means = {name: sum(values) / len(values) for name, values in logs.items()}
         return means if norm is None else {**means, "grad_norm": float(norm)}
 
+    def agree(self, wish: bool) -> bool:
+        """What rank 0 wishes, on every rank: clocks differ, and what all do together all must begin."""
+        if self.world == 1:
+            return wish
+        told = torch.tensor([int(wish)], device=self.device)
+        torch.distributed.broadcast(told, 0)
+        return bool(told.item())
+
     def save(self, folder: Path, name: str, state: dict[str, Any]) -> None:
-        """Write a checkpoint `folder/name`, whole or not at all."""
+        """Write a checkpoint `folder/name`, whole or not at all. All ranks call it."""
         temporary = folder / f".{name}.tmp"
         if self.rank == 0:
             shutil.rmtree(temporary, ignore_errors=True)
+        wait_for_all()
         self._engine.save_checkpoint(str(temporary), tag=name, client_state=state, save_latest=False)
+        wait_for_all()
         if self.rank == 0:
             shutil.rmtree(folder / name, ignore_errors=True)
             (temporary / name).rename(folder / name)
@@ -191,6 +205,17 @@ def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
     ]
 
 
+def rank() -> int:
+    """This process's number, as the launcher says; 0 where there is none."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def wait_for_all() -> None:
+    """Go on when every process has come here."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _import_deepspeed().comm.barrier()
+
+
 def _import_deepspeed() -> Any:
     """DeepSpeed, set up for one process where no launcher has set up more."""
     if not torch.cuda.is_available():
@@ -209,5 +234,6 @@ def _import_deepspeed() -> Any:
 
     logger.setLevel(logging.ERROR)
     if not deepspeed.comm.is_initialized():
-        deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo", verbose=False)
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        deepspeed.init_distributed(backend, verbose=False, timeout=timedelta(hours=PATIENCE))
     return deepspeed

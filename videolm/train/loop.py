@@ -150,7 +150,7 @@ def train(
                 if engine.rank == 0:
                     told = ", ".join(f"{key} {value:.4g}" for key, value in results.items())
                     tqdm.write(f"{name} {done}/{steps}: {told}", file=sys.stderr)
-            if time.monotonic() - saved > 60 * config.checkpoint_minutes or done == steps:
+            if engine.agree(time.monotonic() - saved > 60 * config.checkpoint_minutes) or done == steps:
                 _save(engine, average, checkpoints, done, results)
                 saved = time.monotonic()
     log.close()

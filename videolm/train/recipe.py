@@ -1,13 +1,15 @@
 """A recipe: one YAML that runs from raw clips to a model folder, in resumable stages.
 
-    data ──► tokenizer [──► its decoder] ──► token shards ──► text encoder + language model ──► model folder
+    data ──► [image tokenizer ──►] tokenizer [──► its decoder] [──► token shards ──► text encoder + LM ──► model folder]
 
-Every stage leaves its result in the run folder by rename; `--resume` goes on with the first one that is missing.
+Every stage leaves its result in the run folder by rename; `--resume` goes on with the first one that is missing. A
+recipe without a language model ends with the tokenizer. Several processes train together under `torchrun` or the
+`deepspeed` launcher; what one can do alone, the first one does.
 """
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from importlib.resources import files
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from videolm.config import Config, dump_yaml, merge, nearest, parse, read_yaml
 from videolm.data.example import Source
@@ -26,20 +28,32 @@ from videolm.files import atomic_path
 from videolm.generate.sampling import Sampling
 from videolm.model.config import LMConfig, PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
-from videolm.pipeline.folder import save_model
+from videolm.pipeline.folder import TOKENIZER, save_model
 from videolm.sequence import lay_out
 from videolm.shapes import Format
 from videolm.tasks import TASKS
 from videolm.tasks.task_set import TaskSet
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
 from videolm.tokenizers.text.t5 import T5Settings, TextEncoder
-from videolm.tokenizers.video.magvit_v2 import MagvitV2Config
-from videolm.train.engine import EngineConfig, device
+from videolm.train.engine import EngineConfig, device, rank, wait_for_all
 from videolm.train.language_model import LMTraining, train_language_model
-from videolm.train.tokenizer import DecoderTraining, TokenizerTraining, train_tokenizer
+from videolm.train.tokenizer import DecoderTraining, ImageTraining, TokenizerTraining, train_tokenizer
 from videolm.vocabulary import Vocabulary
 
 PRESET_SECTIONS = ("tokenizer", "lm")
+
+
+def _tokenizer_config(value: Any) -> Any:
+    """The settings of the registered tokenizer that `name` says."""
+    if not isinstance(value, Mapping):
+        return value
+    if "name" not in value:
+        raise ValueError(f"name must be given: one of {', '.join(VIDEO_TOKENIZERS)}")
+    return parse(VIDEO_TOKENIZERS.get(str(value["name"])).Settings, value)
+
+
+TokenizerConfig = Annotated[SerializeAsAny[Config], BeforeValidator(_tokenizer_config)]
+"""The config of any tokenizer in `VIDEO_TOKENIZERS`."""
 
 
 class Recipe(Config):
@@ -55,16 +69,19 @@ class Recipe(Config):
     """(frames, height, width) of the clips."""
     fps: Annotated[float, Field(gt=0)] = 8.0
     text_length: Annotated[int, Field(ge=1)] = 64
-    tasks: dict[str, Annotated[float, Field(gt=0)]]
-    """Tasks by name, with their share of the training steps."""
-    tokenizer: MagvitV2Config
+    tasks: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Tasks of the language model by name, with their share of its training steps."""
+    tokenizer: TokenizerConfig
     tokenizer_data: DataConfig | None = None
     """What the tokenizer learns from, where that is not `data`."""
+    image_training: ImageTraining | None = None
+    """A first stage on pictures, from which the tokenizer of clips is inflated."""
     tokenizer_training: TokenizerTraining = TokenizerTraining()
     decoder_training: DecoderTraining | None = None
-    """A second stage in which the codes stay what they are and the tokenizer's decoder learns alone."""
+    """A last stage in which the codes stay what they are and the tokenizer's decoder learns alone."""
     text: T5Settings = T5Settings()
-    lm: LMConfig
+    lm: LMConfig | None = None
+    """Without one the recipe makes a tokenizer alone."""
     lm_training: LMTraining = LMTraining()
     engine: EngineConfig = EngineConfig()
     sampling: Sampling = Sampling()
@@ -77,6 +94,10 @@ class Recipe(Config):
         for name in self.tasks:
             if name not in TASKS:
                 raise ValueError(f"unknown task '{name}'; {nearest(name, TASKS)}")
+        if bool(self.tasks) != (self.lm is not None):
+            raise ValueError("a language model needs tasks, and tasks a language model: give both lm and tasks")
+        if self.evaluation_samples and self.lm is None:
+            raise ValueError("evaluation_samples needs a language model: `videolm evaluate tokenizer` measures without")
         if self.lm_training.first_stage and len({TASKS.get(name).output.stream for name in self.tasks}) < 2:
             raise ValueError("lm_training.first_stage needs tasks that make pictures and tasks that make clips")
         return self
@@ -95,23 +116,31 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe by the name of one that ships or the path of a YAML file, with dotted overrides.
 
-    A `tokenizer` or `lm` section given as a string names a preset in `configs/`, and `base:` a recipe to start from.
+    A `tokenizer` or `lm` section given as a string names a preset in `configs/` or a YAML file, and `base:` a recipe to
+    start from.
     Raises `UserError` for an unknown recipe, preset, key or value.
     """
-    return parse(Recipe, _read(name), overrides, source=name)
+    changes = {key: _chosen(key, value) for key, value in (overrides or {}).items()}
+    return parse(Recipe, _read(name), changes, source=name)
+
+
+def _chosen(key: str, value: Any) -> Any:
+    """An override; the name of a preset is what it says."""
+    is_name = key in PRESET_SECTIONS and isinstance(value, str) and re.fullmatch(r"[\w/.-]+", value)
+    return _section(key, value) if is_name and value != "null" else value
+
+
+def _section(section: str, name: str) -> dict[str, Any]:
+    return read_yaml(name) if name.endswith((".yaml", ".yml")) else _preset(section, name)
 
 
 def _read(name: str) -> dict[str, Any]:
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        data = read_yaml(path)
-    else:
-        data = _preset("recipe", name)
+    data = _section("recipe", name)
     if base := data.pop("base", None):
         data = merge(_read(base), data)
     for section in PRESET_SECTIONS:
         if isinstance(data.get(section), str):
-            data[section] = _preset(section, data[section])
+            data[section] = _section(section, data[section])
     return data
 
 
@@ -140,9 +169,14 @@ class Run:
 
         Raises `UserError` when the folder exists and `resume` is not set, or holds the run of another recipe.
         """
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise UserError("a recipe runs in one process: start it without torchrun or the deepspeed launcher")
         self.recipe, self.folder = recipe, Path(recipe.out)
+        if rank() == 0:
+            self._enter(resume)
+        wait_for_all()
+        torch.manual_seed(recipe.seed)
+
+    def _enter(self, resume: bool) -> None:
+        recipe = self.recipe
         written = self.folder / "recipe.yaml"
         if written.exists():
             if not resume:
@@ -165,18 +199,22 @@ class Run:
         if not written.exists():
             with atomic_path(written) as path:
                 path.write_text(dump_yaml(recipe))
-        torch.manual_seed(recipe.seed)
 
     def train(self) -> Path:
-        """Run every stage that is not done; returns the model folder."""
+        """Run every stage that is not done; returns the folder of the model, or of the tokenizer where it is all."""
+        if self.recipe.lm is None:
+            self.tokenizer()
+            return self.folder / TOKENIZER
         model = self.folder / "model"
         if model.exists():
             return model
         tokenizer = self.tokenizer()
         text, lm = self.language_model(tokenizer)
         tasks, vocabulary = self.recipe.task_set, self.vocabulary(tokenizer)
-        save_model(model, tokenizer, text, lm, vocabulary, tasks, self.recipe.sampling, dtype=torch.float16)
-        shutil.rmtree(self.folder / "lm_training" / "checkpoints")
+        if rank() == 0:
+            save_model(model, tokenizer, text, lm, vocabulary, tasks, self.recipe.sampling, dtype=torch.float16)
+            shutil.rmtree(self.folder / "lm_training" / "checkpoints")
+        wait_for_all()
         return model
 
     def source(self, stream: str, split: Any, data: DataConfig | None = None) -> Source:
@@ -190,30 +228,41 @@ class Run:
         return Vocabulary(**sizes).with_specials(self.recipe.task_set.specials)
 
     def tokenizer(self) -> VideoTokenizer:
-        """The trained video tokenizer: read when its stage is done, else trained."""
+        """The trained video tokenizer: read when its stages are done, else trained."""
         recipe = self.recipe
-        kind = VIDEO_TOKENIZERS.get(recipe.tokenizer.name)
-        done = self.folder / "video_tokenizer"
-        if not done.exists():
-            torch.manual_seed(recipe.seed)
-            fresh = kind(recipe.tokenizer).to(device())
-            for shape in recipe.formats:
-                fresh.grid(*shape)  # a format that does not fit is said before training
-            if recipe.decoder_training is None:
-                self._train_tokenizer(fresh, recipe.tokenizer_training, done)
-            else:
-                start = self.folder / "video_tokenizer_start"
-                if not start.exists():
-                    self._train_tokenizer(fresh, recipe.tokenizer_training, start)
-                self._train_tokenizer(kind.from_pretrained(start).to(device()), recipe.decoder_training, done)
+        kind = VIDEO_TOKENIZERS.get(recipe.tokenizer.name)  # type: ignore[attr-defined]  # each has one
+        done, start, pictures = (self.folder / name for name in (TOKENIZER, TOKENIZER + "_start", "image_tokenizer"))
+        if done.exists():
+            return kind.from_pretrained(done).to(device())
+        torch.manual_seed(recipe.seed)
+        fresh = kind(recipe.tokenizer)
+        for shape in recipe.formats:
+            fresh.grid(*shape)  # a format that does not fit is said before training
+        if recipe.lm is not None and not fresh.first_frame_alone:
+            raise UserError(
+                f"{fresh.config.name} does not code a first frame alone, which a language model's tasks need: "
+                "leave lm and tasks out, or take another tokenizer"
+            )
+        if recipe.image_training is not None:
+            if not pictures.exists():
+                image = kind(fresh.config.image()).to(device())
+                self._train_tokenizer(image, recipe.image_training, pictures)
+            fresh.inflate(kind.from_pretrained(pictures))
+        if recipe.decoder_training is None:
+            self._train_tokenizer(fresh.to(device()), recipe.tokenizer_training, done)
+        else:
+            if not start.exists():
+                self._train_tokenizer(fresh.to(device()), recipe.tokenizer_training, start)
+            self._train_tokenizer(kind.from_pretrained(start).to(device()), recipe.decoder_training, done)
         return kind.from_pretrained(done).to(device())
 
     def _train_tokenizer(self, tokenizer: VideoTokenizer, config: DecoderTraining, done: Path) -> None:
         recipe, work = self.recipe, self.folder / f"{config.trains}_training"
+        stream = "image" if config.trains == "image_tokenizer" else "video"
         train_tokenizer(
             tokenizer,
-            self.source("video", "train", recipe.tokenizer_data),
-            self.source("video", "validation", recipe.tokenizer_data),
+            self.source(stream, "train", recipe.tokenizer_data),
+            self.source(stream, "validation", recipe.tokenizer_data),
             config,
             recipe.engine,
             folder=work,
@@ -225,6 +274,8 @@ class Run:
     def language_model(self, tokenizer: VideoTokenizer) -> tuple[TextEncoder, PrefixLM]:
         """The trained text encoder and language model; token shards are made where they are missing."""
         recipe, tasks = self.recipe, self.recipe.task_set
+        if recipe.lm is None:
+            raise UserError("the recipe has no lm section, so there is no language model to train")
         vocabulary = self.vocabulary(tokenizer)
         torch.manual_seed(recipe.seed)
         text = self.text_encoder()
@@ -270,15 +321,20 @@ class Run:
                 made[stream] = Shard(self.folder / "tokens" / "train" / stream)
                 continue
             folder = self.folder / "tokens" / split / stream
-            made[stream] = tokenize(source, tokenizer, text, folder, text_length=self.recipe.text_length)
+            if rank() == 0:
+                tokenize(source, tokenizer, text, folder, text_length=self.recipe.text_length)
+            wait_for_all()
+            made[stream] = Shard(folder)
         return made
 
 
 def _finish(folder: Path, save: Callable[[Path], object], work: Path | None = None) -> None:
-    """Save a stage's result by rename, then drop the checkpoints that led to it."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    save(temporary)
-    temporary.rename(folder)
-    if work is not None:
-        shutil.rmtree(work / "checkpoints", ignore_errors=True)
+    """Save a stage's result by rename, then drop the checkpoints that led to it; on the first process alone."""
+    if rank() == 0:
+        temporary = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        save(temporary)
+        temporary.rename(folder)
+        if work is not None:
+            shutil.rmtree(work / "checkpoints", ignore_errors=True)
+    wait_for_all()

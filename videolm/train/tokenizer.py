@@ -1,7 +1,9 @@
-"""Training a video tokenizer on raw clips, and then perhaps its decoder alone.
+"""Training a video tokenizer on raw clips, perhaps from a tokenizer of pictures on, and then perhaps its decoder alone.
 
-The whole tokenizer learns by reconstruction, commitment and an annealed entropy term. A second
-stage may go on with another reconstruction loss and the codes fixed: what it sharpens then costs the codes nothing.
+    [pictures ──► its image tokenizer ──► inflation ──►] clips ──► tokenizer [──► its decoder]
+
+The whole tokenizer learns by reconstruction, the quantiser's own losses and an annealed entropy term. A last stage may
+go on with another reconstruction loss and the codes fixed: what it sharpens then costs the codes nothing.
 """
 
 from __future__ import annotations
@@ -24,10 +26,15 @@ from videolm.train.loop import Log, TrainingConfig, to_device, train
 Weight = Annotated[float, Field(ge=0)]
 
 
+Trained = Literal["image_tokenizer", "tokenizer", "decoder"]
+SEEDS: dict[Trained, int] = {"tokenizer": 2, "decoder": 3, "image_tokenizer": 4}
+"""So that each stage sees other clips; 1 is for validation."""
+
+
 class DecoderTraining(TrainingConfig):
     """The `decoder_training:` section of a recipe: what reconstruction alone needs."""
 
-    trains: ClassVar[Literal["decoder", "tokenizer"]] = "decoder"
+    trains: ClassVar[Trained] = "decoder"
 
     batch: Annotated[int, Field(ge=1)] = 8
     """Clips a batch and process."""
@@ -46,9 +53,11 @@ class DecoderTraining(TrainingConfig):
 class TokenizerTraining(DecoderTraining):
     """The `tokenizer_training:` section of a recipe."""
 
-    trains: ClassVar[Literal["decoder", "tokenizer"]] = "tokenizer"
+    trains: ClassVar[Trained] = "tokenizer"
 
     commitment: Weight = 0.25
+    codebook: Weight = 1.0
+    """Weight of the distance of a table's entries to their latents, where the optimiser moves the table."""
     entropy: Weight = 0.1
     """Weight of the entropy term at the first step."""
     entropy_final: Weight = 0.003
@@ -59,7 +68,16 @@ class TokenizerTraining(DecoderTraining):
     def weights(self, step: int) -> dict[str, float]:
         done = min(1.0, step / (self.anneal * self.steps))
         entropy = self.entropy + (self.entropy_final - self.entropy) * done
-        return {**super().weights(step), "entropy": entropy, "commitment": self.commitment}
+        return {**super().weights(step), "entropy": entropy, "commitment": self.commitment, "codebook": self.codebook}
+
+
+class ImageTraining(TokenizerTraining):
+    """The `image_training:` section of a recipe: the tokenizer of pictures that the one of clips is inflated from."""
+
+    trains: ClassVar[Trained] = "image_tokenizer"
+
+    batch: Annotated[int, Field(ge=1)] = 32
+    """Pictures a batch and process."""
 
 
 class Objective(nn.Module):
@@ -75,8 +93,9 @@ class Objective(nn.Module):
         difference = out.video.float() - clips
         square = difference.square()
         terms = {"l1": difference.abs().mean(), "l2": square.mean(), "l4": square.square().mean(), **out.losses}
-        loss = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
-        return loss, {name: terms[name].detach() for name in weights}
+        used = [name for name in weights if name in terms]  # a quantiser has losses of its own
+        loss = torch.stack([weights[name] * terms[name] for name in used]).sum()
+        return loss, {name: terms[name].detach() for name in used}
 
 
 def draw_clips(source: Source, rng: np.random.Generator, size: int) -> Tensor:
@@ -109,14 +128,13 @@ def train_tokenizer(
     """
     if config.trains == "decoder":
         tokenizer.freeze_codes()
-    stage = 2 if config.trains == "tokenizer" else 3  # other clips in each
     rng = np.random.default_rng([seed, 1])
     held = draw_clips(validation if len(validation) else source, rng, config.validation_clips)
 
     def batches(step: int, engine: Engine) -> list[Any]:
         made = []
         for micro in range(engine_config.accumulate):
-            rng = np.random.default_rng([seed, stage, step, micro, engine.rank])
+            rng = np.random.default_rng([seed, SEEDS[config.trains], step, micro, engine.rank])
             clips = draw_clips(source, rng, config.batch)
             made.append((clips.to(engine.device), config.weights(step)))
         return made
@@ -133,7 +151,7 @@ def train_tokenizer(
 
     return train(
         Objective(tokenizer),
-        name=config.trains,
+        name=config.trains.replace("_", " "),
         folder=folder,
         config=config,
         engine_config=engine_config,
