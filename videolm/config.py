@@ -37,6 +37,9 @@ class Config(BaseModel):
 
 ConfigT = TypeVar("ConfigT")
 
+KINDS = ("kind", "name")
+"""Keys that say which of several configs a mapping is."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error message: the nearest known name, or all of them.
@@ -99,11 +102,19 @@ def parse(
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid upon `base`, mapping by mapping; neither is changed."""
+    """`over` laid upon `base`, mapping by mapping; neither is changed.
+
+    A mapping that names another kind of thing takes the place of the one before, whose settings it does not have.
+
+    >>> merge({"data": {"kind": "folder", "path": "a"}, "seed": 1}, {"data": {"kind": "shapesworld"}})
+    {'data': {'kind': 'shapesworld'}, 'seed': 1}
+    """
     out = _copy(base)
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(out.get(key), dict)
-        out[key] = merge(out[key], value) if both else _copy(value)
+        before = out.get(key)
+        both = isinstance(value, Mapping) and isinstance(before, dict)
+        other = both and any(name in before and before[name] != value.get(name, before[name]) for name in KINDS)
+        out[key] = merge(before, value) if both and not other else _copy(value)
     return out
 
 

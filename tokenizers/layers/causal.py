@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from videolm.tokenizers.layers.inflate import Inflatable
 from videolm.tokenizers.layers.stream import Past
 
 
-class CausalConv3d(nn.Module):
+class CausalConv3d(Inflatable):
     """A convolution whose output at time t sees inputs up to t alone.
 
     (b, c, t, h, w) -> (b, c', ceil(t / stride_t), h / stride_h, w / stride_w). With a temporal stride of 2, output k

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from videolm.config import Config
-from videolm.tokenizers.layers.inflate import inflate
+from videolm.tokenizers.layers.inflate import Inflatable, inflate
 from videolm.tokenizers.layers.stream import Past
 from videolm.tokenizers.protocol import VideoTokenizer
 from videolm.tokenizers.quantize.config import QuantizerConfig
@@ -75,7 +75,7 @@ class MagvitConfig(Config):
         return [(2 if down else 1, 2, 2) for down in self.temporal_down]
 
 
-class Conv3d(nn.Module):
+class Conv3d(Inflatable):
     """A convolution of odd kernel over a clip that is reflected at its edges: (b, c, t, h, w) -> (b, c', t, h, w).
 
     An axis with one place has nothing to reflect and goes on as it is there.
