@@ -1,6 +1,7 @@
 """How much memory `videolm tokenize` and `detokenize` take for a film of one minute and of ten.
 
-Claim: as much. Run: python benchmarks/stream_memory.py CLIP [MODEL]   (the film is the clip, looped, at 8 frames a second)
+Claim: as much. Run: python benchmarks/stream_memory.py CLIP [MODEL]
+The film is the clip, looped, at 8 frames a second.
 """
 
 import subprocess
@@ -44,7 +45,8 @@ def looped(frames: np.ndarray, count: int) -> Iterator[np.ndarray]:
 def run(*words: str) -> int:
     """The most memory, in MB, that a command took: measured in a process that has no other child."""
     code = (
-        "import resource, subprocess, sys; subprocess.run([sys.executable, '-m', 'videolm', *sys.argv[1:]], check=True);"
+        "import resource, subprocess, sys\n"
+        "subprocess.run([sys.executable, '-m', 'videolm', *sys.argv[1:]], check=True)\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)"
     )
     done = subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, text=True)

@@ -34,6 +34,14 @@ def test_a_file_may_start_from_another_recipe(tmp_path: Path) -> None:
     assert recipe.lm == load_recipe("shapesworld/small").lm
 
 
+def test_a_section_may_start_from_a_preset(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: shapesworld/tiny\ntokenizer: {base: magvit_v2_small, quantizer: {bits: 18}}\n")
+    small = load_recipe("shapesworld/small").tokenizer
+    quantizer = small.quantizer.model_copy(update={"bits": 18})
+    assert load_recipe(str(path)).tokenizer == small.model_copy(update={"quantizer": quantizer})
+
+
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [

@@ -116,8 +116,8 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe by the name of one that ships or the path of a YAML file, with dotted overrides.
 
-    A `tokenizer` or `lm` section given as a string names a preset in `configs/` or a YAML file, and `base:` a recipe to
-    start from.
+    A `tokenizer` or `lm` section given as a string, or its `base:`, names a preset in `configs/` or a YAML file, and
+    the recipe's own `base:` a recipe to start from.
     Raises `UserError` for an unknown recipe, preset, key or value.
     """
     changes = {key: _chosen(key, value) for key, value in (overrides or {}).items()}
@@ -136,12 +136,18 @@ def _section(section: str, name: str) -> dict[str, Any]:
 
 def _read(name: str) -> dict[str, Any]:
     data = _section("recipe", name)
-    if base := data.pop("base", None):
-        data = merge(_read(base), data)
+    base = _read(data.pop("base")) if "base" in data else {}
     for section in PRESET_SECTIONS:
-        if isinstance(data.get(section), str):
-            data[section] = _section(section, data[section])
-    return data
+        value = data.get(section)
+        if isinstance(value, dict) and "base" in value:
+            preset = _section(section, value.pop("base"))
+            data[section] = merge(preset, value)
+        elif isinstance(value, str):
+            data[section] = _section(section, value)
+        else:
+            continue
+        base.pop(section, None)  # a preset is whole
+    return merge(base, data)
 
 
 def _preset(section: str, name: str) -> dict[str, Any]:
