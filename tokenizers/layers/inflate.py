@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ def inflate(video: nn.Module, image: nn.Module) -> None:
     for name, own in [*video.named_parameters(recurse=False), *video.named_buffers(recurse=False)]:
         own.copy_(image.get_parameter(name) if isinstance(own, nn.Parameter) else image.get_buffer(name))
     for name, child in video.named_children():
-        other = image.get_submodule(name)
+        other: Any = image.get_submodule(name)
         if isinstance(child, Inflatable):
             child.inflate(other)
         else:
