@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 RECIPE = """\
 base: shapesworld/tokenizer_tiny
 out: {out}
@@ -32,7 +33,9 @@ def start(folder: Path, *flags: str, processes: int = 1, precision: str = "float
     recipe.write_text(RECIPE.format(out=folder / "run", precision=precision))
     launch = [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     command = [sys.executable, *launch, "-m", "videolm", "train", str(recipe), *flags]
-    return Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=PIPE, stderr=PIPE, text=True)
+    # without what a training in the tests' own process has said of itself
+    outside = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
+    return Popen(command, env={**outside, "OMP_NUM_THREADS": "1"}, stdout=PIPE, stderr=PIPE, text=True)
 
 
 def finish(process: Popen[str]) -> None:
