@@ -43,10 +43,11 @@ def test_the_recipe_on_its_card_is_the_one_it_has(model: VideoLM) -> None:
 
 def test_clips_do_what_their_captions_say(model: VideoLM) -> None:
     scores = evaluate_task(model, "text_to_video", 24, seed=77)
-    assert scores["background"] >= 0.9
-    assert scores["colour"] >= 0.85
-    assert scores["motion"] >= 0.65
-    assert scores["all_right"] >= 0.5  # the card's figure is of 256 clips; this bound leaves room for 24
+    assert scores["background"] >= 0.95
+    assert scores["colour"] >= 0.9
+    assert scores["shape"] >= 0.65  # these bounds leave room for 24 clips where the card has 256
+    assert scores["motion"] >= 0.8
+    assert scores["all_right"] >= 0.6
 
 
 def test_reconstructions_are_read_right(model: VideoLM) -> None:

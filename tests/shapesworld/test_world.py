@@ -148,11 +148,19 @@ def test_bounce_is_lowest_at_its_two_contacts() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"split": "test"}, "split is 'test'.*'train', 'held_out', 'all'"), ({"two_objects": 2}, "from 0 to 1")],
+    [({"split": "test"}, "split is 'test'.*'train', 'held_out', 'all'"), ({"two_objects": 2}, "from 0 to 1"), ({"crowd": -1}, "crowd is -1")],
 )
 def test_wrong_draws(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draw_scene(0, 0, **arguments)
+
+
+def test_a_crowd_has_its_number_of_objects_and_no_held_out_one() -> None:
+    scenes = [draw_scene(3, index, crowd=4) for index in range(200)]
+    assert {len(scene.objects) for scene in scenes} == {4}
+    assert not any(is_held_out(o.colour, o.shape, o.motion) for scene in scenes for o in scene.objects)
+    assert draw_scene(3, 7, crowd=4) == scenes[7]
+    assert draw_scene(3, 7) == draw_scene(3, 7, crowd=0)
 
 
 @pytest.mark.parametrize("attribute", ["colour", "shape", "size", "motion"])
@@ -166,5 +174,5 @@ def test_wrong_scenes() -> None:
     thing = Object("red", "circle", "small", "grows", 0.5, 0.5)
     with pytest.raises(ValueError, match="background is 'red'"):
         Scene("red", (thing,))
-    with pytest.raises(ValueError, match="one or two"):
+    with pytest.raises(ValueError, match="at least one"):
         Scene("black", ())

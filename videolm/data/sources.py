@@ -31,6 +31,8 @@ class ShapesWorldData(Config):
     validation_clips: Annotated[int, Field(ge=1)] = 256
     two_objects: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of training scenes with two objects: twice as much to learn from in a clip."""
+    crowd: Annotated[int, Field(ge=0)] = 0
+    """Objects of every training scene where not 0: for a tokenizer, whom it does not trouble that some are hidden."""
 
     def open(self, stream: str, shape: Format, fps: float, split: Split) -> ShapesWorldSource:
         return ShapesWorldSource(self, stream, shape, fps, split)
@@ -43,7 +45,8 @@ class ShapesWorldSource:
         self.stream, self.shape, self.fps = stream, shape, fps
         self.seed = config.seed + (split == "validation")
         self.length = config.clips if split == "train" else config.validation_clips
-        self.two_objects = config.two_objects if split == "train" else 0.0
+        train = split == "train"
+        self.two_objects, self.crowd = (config.two_objects, config.crowd) if train else (0.0, 0)
 
     def __len__(self) -> int:
         return self.length
@@ -59,7 +62,7 @@ class ShapesWorldSource:
         return Example(Video(frames, self.fps), shapesworld.captions(scene))
 
     def _scene(self, index: int) -> shapesworld.Scene:
-        return shapesworld.draw_scene(self.seed, index, two_objects=self.two_objects)
+        return shapesworld.draw_scene(self.seed, index, two_objects=self.two_objects, crowd=self.crowd)
 
     def captions(self) -> list[str]:
         scenes = [self._scene(index) for index in range(min(self.length, 2000))]

@@ -17,7 +17,7 @@ def caption(scene: Scene, form: Form = "canonical") -> str:
     """The caption of a scene's clip.
 
     Args:
-        scene: one or two objects; two are joined by "and".
+        scene: several objects are joined by "and".
         form: "canonical" (a small red star bounces on a pink background), which evaluation uses,
             "background_first" (on a pink background, a small red star bounces) or
             "listing" (pink background: a red star, small, bounces).

@@ -132,10 +132,10 @@ class Object:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background and one or two objects, the later drawn over the earlier.
+    """A background and objects, the later drawn over the earlier.
 
     Raises:
-        ValueError: for a background that does not exist, or another number of objects.
+        ValueError: for a background that does not exist, or no object.
     """
 
     background: str
@@ -143,8 +143,8 @@ class Scene:
 
     def __post_init__(self) -> None:
         check("background", self.background, BACKGROUNDS)
-        if len(self.objects) not in (1, 2):
-            raise ValueError(f"{len(self.objects)} objects; a scene has one or two")
+        if not self.objects:
+            raise ValueError("no object; a scene has at least one")
 
     @property
     def attributes(self) -> tuple[Attributes, ...]:
@@ -161,7 +161,7 @@ def is_held_out(colour: str, shape: str, motion: str) -> bool:
     return sha256(f"{colour} {shape} {motion}".encode()).digest()[0] < 26
 
 
-def draw_scene(seed: int, index: int, *, split: Split = "train", two_objects: float = 0.0) -> Scene:
+def draw_scene(seed: int, index: int, *, split: Split = "train", two_objects: float = 0.0, crowd: int = 0) -> Scene:
     """Draw scene ``index`` of ``seed``, uniform over backgrounds, sizes, the split's combinations and starts.
 
     Args:
@@ -170,15 +170,21 @@ def draw_scene(seed: int, index: int, *, split: Split = "train", two_objects: fl
         split: "train" shows no held-out (colour, shape, motion), "held_out" no other, "all" any.
         two_objects: the share of scenes, in [0, 1], that have two objects, of different colours, with circles
             that never overlap.
+        crowd: where not 0, every scene has so many objects instead, each drawn as if it were alone: one may hide
+            another, which its caption names all the same.
 
     Raises:
-        ValueError: for a split that does not exist, or a share outside [0, 1].
+        ValueError: for a split that does not exist, a share outside [0, 1], or fewer than no objects.
     """
     check("split", split, get_args(Split))
     if not 0 <= two_objects <= 1:
         raise ValueError(f"two_objects is {two_objects}; it is a share of the scenes, from 0 to 1")
+    if crowd < 0:
+        raise ValueError(f"crowd is {crowd}; it is a number of objects")
     rng = np.random.default_rng([seed, index])
     background = _choose(rng, BACKGROUNDS)
+    if crowd:
+        return Scene(background, tuple(_draw_single(rng, split)[0] for _ in range(crowd)))
     pair = rng.random() < two_objects
     return Scene(background, _draw_pair(rng, split) if pair else _draw_single(rng, split))
 
