@@ -36,7 +36,7 @@ PROMPTS = (
 )
 SCENES = (3, 8)
 """Indices of ShapesWorld scenes whose first frames are given."""
-SEED = 2000
+SCENE_SEED = 2000
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>videolm demo</title>
@@ -75,6 +75,7 @@ OPEN = False
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", default="demo", help="the folder to write (default: demo)")
     parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
+    parser.add_argument("--seed", type=int, default=6, help="of a task's first clip; the next has the next (default: 6)")
     parser.add_argument("--force", action="store_true", help="write over an earlier demo there")
     parser.add_argument("--json", action="store_true", help="one JSON object a clip on stdout")
 
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        made = make(model, temporary)
+        made = make(model, temporary, args.seed)
         seconds = time.monotonic() - started
         (temporary / "index.html").write_text(page(made, f"{folder.name}@{model_hash(folder)}", seconds))
         write_image(contact_sheet([(f"{m.task}: {m.prompt}", m.clip) for m in made]), temporary / "contact_sheet.png")
@@ -106,30 +107,30 @@ def run(args: argparse.Namespace) -> None:
     say(f"{len(made)} clips in {seconds:.1f} s; open {out / 'index.html'}")
 
 
-def make(model: VideoLM, out: Path) -> list[Made]:
-    """Generate every clip of the page into `out`."""
+def make(model: VideoLM, out: Path, seed: int) -> list[Made]:
+    """Generate every clip of the page into `out`; a task's clips have seeds from `seed` on."""
     made: list[Made] = []
     with progress(3, "demo", "task") as bar:
-        seeds = range(len(PROMPTS))
-        clips = model(PROMPTS, task="text_to_video", generator=_generators(seeds)).videos
-        for seed, prompt, clip in zip(seeds, PROMPTS, clips, strict=True):
-            made.append(Made("text_to_video", prompt, seed, "", clip, f"text_to_video-{seed}.mp4"))
+        clips = model(PROMPTS, task="text_to_video", generator=_generators(seed, len(PROMPTS))).videos
+        for index, (prompt, clip) in enumerate(zip(PROMPTS, clips, strict=True)):
+            made.append(Made("text_to_video", prompt, seed + index, "", clip, f"text_to_video-{index}.mp4"))
         bar.update()
-        scenes = [shapesworld.draw_scene(SEED, index) for index in SCENES]
-        prompts, seeds = [shapesworld.caption(scene) for scene in scenes], range(len(scenes))
+        scenes = [shapesworld.draw_scene(SCENE_SEED, index) for index in SCENES]
+        prompts = [shapesworld.caption(scene) for scene in scenes]
         for task in ("image_to_video", "frame_prediction"):
             variant = model.tasks.find(task)
             size = (variant.format.height, variant.format.width)
             given = [Video(shapesworld.render(scene, size=size)[: variant.prefix], model.tasks.fps) for scene in scenes]
+            generators = _generators(seed, len(prompts))
             if variant.task.image_input:
                 pictures = [Image(clip.frames[0]) for clip in given]
-                clips = model(prompts, task=task, image=pictures, generator=_generators(seeds)).videos
+                clips = model(prompts, task=task, image=pictures, generator=generators).videos
             else:
-                clips = model(prompts, task=task, video=given, generator=_generators(seeds)).videos
-            for seed, prompt, first, clip in zip(seeds, prompts, given, clips, strict=True):
-                made.append(
-                    Made(task, prompt, seed, _show(first, out, f"{task}-{seed}-given"), clip, f"{task}-{seed}.mp4")
-                )
+                clips = model(prompts, task=task, video=given, generator=generators).videos
+            for index, (prompt, first, clip) in enumerate(zip(prompts, given, clips, strict=True)):
+                stem = f"{task}-{index}"
+                shown = _show(first, out, f"{stem}-given")
+                made.append(Made(task, prompt, seed + index, shown, clip, f"{stem}.mp4"))
             bar.update()
     for each in made:
         write_video(each.clip, out / each.name)
@@ -145,8 +146,8 @@ def _show(given: Video, out: Path, stem: str) -> str:
     return CLIP.format(name=f"{stem}.mp4")
 
 
-def _generators(seeds: range) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+def _generators(seed: int, count: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed + index) for index in range(count)]
 
 
 def page(made: list[Made], model: str, seconds: float) -> str:
