@@ -144,7 +144,7 @@ def test_a_tokenizer_is_measured_on_shapesworld_and_on_a_folder_of_clips(
     assert main([*words, "--out", str(out), "--picture", str(picture), "--json"]) == 0
     (record,) = lines(capsys.readouterr().out)
     assert record == json.loads(out.read_text())
-    about = "tokenizer weights codebook_size data format fps seed batch device threads"
+    about = "tokenizer weights codebook_size data held_out format fps seed batch device threads"
     measured = "psnr ssim codes_used perplexity background colour shape size motion all_right found samples"
     assert list(record) == f"{about} {measured} encode_fps decode_fps".split()
     known = {"tokenizer": "magvit_v2", "data": "shapesworld", "format": "17x32x32", "fps": 8.0, "seed": 4, "samples": 3}
@@ -188,7 +188,7 @@ BAD = [
     (["evaluate", "tokenizer", "--format", "18x32x32"], "18 frames do not fit the tokenizer"),
     (["evaluate", "tokenizer", "--format", "17x8x8"], "SSIM needs frames of 11x11 pixels or more"),
     (["evaluate", "tokenizer", "--format", "17x24x24"], "ShapesWorld has no clips of 17x24x24"),
-    (["evaluate", "tokenizer", "--data", "{dir}/none"], "none is not a folder of clips"),
+    (["evaluate", "tokenizer", "--data", "{dir}/none"], "none does not exist"),
     (["evaluate", "tokenizer", "--data", "{dir}"], "broken.mp4"),
     (["evaluate", "tokenizer", "--picture", "{dir}/a.gif"], "a picture is written as .png or .jpg"),
     (["evaluate", "tokenizer", "--out", "{dir}"], "is a folder"),

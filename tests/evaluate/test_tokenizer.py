@@ -11,6 +11,7 @@ from videolm import VideoLM, shapesworld
 from videolm.component import CONFIG_FILE
 from videolm.config import parse, read_yaml
 from videolm.data.example import Source
+from videolm.data.sources import FolderData
 from videolm.errors import UserError
 from videolm.evaluate.shapes import evaluate_shapes, scenes
 from videolm.evaluate.tokenizer import choose, comparison, evaluate_tokenizer, open_source
@@ -82,6 +83,25 @@ def test_windows_of_a_folder_are_drawn_once_each_and_not_judged(tokenizer: Video
     assert set(some.scores) == {"psnr", "ssim", "codes_used", "perplexity", "samples"}
     assert evaluate_tokenizer(tokenizer, source, samples=99).indices == list(range(11))
     assert evaluate_tokenizer(tokenizer, source, samples=6, seed=6).indices != some.indices
+
+
+def test_of_files_the_part_kept_from_training_alone_may_be_measured(folder: Path) -> None:
+    whole = open_source(str(folder), SHAPE, 8.0, samples=9, seed=0)
+    data = FolderData(path=str(folder), validation_share=0.6)
+    trained = data.open("video", SHAPE, 8.0, "train")
+    kept = open_source(str(folder), SHAPE, 8.0, samples=9, seed=0, held_out=0.6)
+    assert 0 < len(kept) < len(whole)
+    shown = {frame.tobytes() for index in range(len(trained)) for frame in trained[index].video.frames}
+    assert not any(frame.tobytes() in shown for index in range(len(kept)) for frame in kept[index].video.frames)
+
+
+def test_where_nothing_is_kept_from_training(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"0.01 of no file in .* has 5 frames at 8 a second"):
+        open_source(str(folder), SHAPE, 8.0, samples=9, seed=0, held_out=0.01)
+    with pytest.raises(UserError, match="validation_share"):
+        open_source(str(folder), SHAPE, 8.0, samples=9, seed=0, held_out=1.0)
+    with pytest.raises(UserError, match="files of your own"):
+        open_source(None, SHAPE, 8.0, samples=9, seed=0, held_out=0.5)
 
 
 def test_the_same_seed_gives_the_same_scores(tokenizer: VideoTokenizer, folder: Path) -> None:

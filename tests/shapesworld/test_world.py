@@ -148,7 +148,11 @@ def test_bounce_is_lowest_at_its_two_contacts() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"split": "test"}, "split is 'test'.*'train', 'held_out', 'all'"), ({"two_objects": 2}, "from 0 to 1"), ({"crowd": -1}, "crowd is -1")],
+    [
+        ({"split": "test"}, "split is 'test'.*'train', 'held_out', 'all'"),
+        ({"two_objects": 2}, "from 0 to 1"),
+        ({"crowd": -1}, "crowd is -1"),
+    ],
 )
 def test_wrong_draws(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

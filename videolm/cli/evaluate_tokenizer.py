@@ -38,7 +38,10 @@ FORMAT, FPS = Format(17, 64, 64), 8.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="DIR", help="a model or tokenizer, or a hub name (default: what ships)")
-    parser.add_argument("--data", metavar="PATH", help="a folder of clips (default: ShapesWorld)")
+    parser.add_argument("--data", metavar="PATH", help="a folder of clips, or one (default: ShapesWorld)")
+    parser.add_argument(
+        "--held-out", metavar="SHARE", type=float, default=0.0, help="only the end of each, kept from training as this"
+    )
     parser.add_argument("--samples", metavar="N", type=int, default=256, help="clips (default: 256)")
     parser.add_argument(
         "--format", metavar="FxHxW", type=_format, help=f"frames and pixels (default: the model's, else {FORMAT})"
@@ -60,8 +63,8 @@ def run(args: argparse.Namespace) -> None:
         check_writable(path, args.force)
     if args.picture and not args.picture.lower().endswith(PICTURES):
         raise UserError(f"--picture {args.picture}: a picture is written as {' or '.join(PICTURES)}")
-    if args.data is not None and not Path(args.data).is_dir():
-        raise UserError(f"--data {args.data} is not a folder of clips")
+    if args.data is not None and not Path(args.data).exists():
+        raise UserError(f"--data {args.data} does not exist")
     folder = model_folder(args.model)
     tokenizer = find_tokenizer(folder).to(best_device())
     tasks = load_tasks(folder) if (folder / INDEX).is_file() else None
@@ -69,13 +72,14 @@ def run(args: argparse.Namespace) -> None:
     fps = check_fps(args.fps if args.fps is not None else tasks.fps if tasks else FPS)
     tokenizer.grid(*shape)  # what does not fit is said before clips are read
     check_ssim(shape.height, shape.width)
-    source = open_source(args.data, shape, fps, samples=args.samples, seed=args.seed)
+    source = open_source(args.data, shape, fps, samples=args.samples, seed=args.seed, held_out=args.held_out)
     report = evaluate_tokenizer(tokenizer, source, samples=args.samples, seed=args.seed, batch=args.batch)
     record: dict[str, Any] = {
         "tokenizer": tokenizer.config.name,
         "weights": tokenizer.fingerprint(),
         "codebook_size": tokenizer.codebook_size,
         "data": "shapesworld" if args.data is None else args.data,
+        "held_out": args.held_out,
         "format": str(shape),
         "fps": fps,
         "seed": args.seed,

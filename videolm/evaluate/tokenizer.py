@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from videolm import shapesworld
+from videolm.config import parse
 from videolm.data.example import Source
 from videolm.data.sources import FolderData, ShapesWorldData, ShapesWorldSource
 from videolm.errors import UserError
@@ -41,17 +42,30 @@ class TokenizerReport:
     """(n, t, h, w) of each."""
 
 
-def open_source(folder: str | None, shape: Format, fps: float, *, samples: int, seed: int) -> Source:
-    """Clips to measure on: every window of a folder's, or without one `samples` clips of ShapesWorld.
+def open_source(
+    path: str | None, shape: Format, fps: float, *, samples: int, seed: int, held_out: float = 0.0
+) -> Source:
+    """Clips to measure on: every window of a file or of a folder's, or without one `samples` clips of ShapesWorld.
 
     A shape of one frame gives pictures.
 
+    Args:
+        held_out: of files, only this share at the end of each, which a `data.validation_share` as large kept from
+            training; 0: all of each.
+
     Raises:
-        UserError: a folder that is missing or without such clips; a shape that ShapesWorld does not have.
+        UserError: a path that is missing or without such clips; a shape that ShapesWorld does not have; files of which
+            too little is held out for one clip, and ShapesWorld, of which nothing is.
     """
     stream = "image" if shape.frames == 1 else "video"
-    if folder is not None:
-        return FolderData(path=folder, validation_share=0).open(stream, shape, fps, "train")
+    if path is not None:
+        data = parse(FolderData, {"path": path, "validation_share": held_out})
+        source = data.open(stream, shape, fps, "validation" if held_out else "train")
+        if not len(source):
+            raise UserError(f"{held_out:g} of no file in {path} has {shape.frames} frames at {fps:g} a second")
+        return source
+    if held_out:
+        raise UserError("ShapesWorld's clips are all drawn anew: a share that is held out goes with files of your own")
     world = ShapesWorldData(seed=seed, clips=samples).open(stream, shape, fps, "train")
     try:
         world[0]

@@ -186,11 +186,13 @@ def _decoded(
 ) -> Iterator[Pixels]:
     decoder = tokenizer.stream_decoder(LATENTS)
     chunks = [*codes[None].to(_device(tokenizer)).split(LATENTS, 1), None]
+    left = info.frames  # more are decoded where the film was padded
     for chunk in chunks:
         video = decoder.finish() if chunk is None else decoder.push(chunk)
         if video is not None:
             pixels = Video.from_tensor(video[0, :, :, : info.height, : info.width].float(), info.fps).frames
-            on_frames(len(pixels))
+            on_frames(min(len(pixels), left))
+            left -= min(len(pixels), left)
             yield from np.ascontiguousarray(pixels)
 
 

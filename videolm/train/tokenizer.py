@@ -8,6 +8,7 @@ go on with another reconstruction loss and the codes fixed: what it sharpens the
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,12 +16,13 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from videolm.data.example import Source
 from videolm.media import Video, contact_sheet
 from videolm.metrics import code_usage, psnr
 from videolm.tokenizers.protocol import VideoTokenizer
-from videolm.train.engine import Engine, EngineConfig, OptimizerConfig
+from videolm.train.engine import Engine, EngineConfig, OptimizerConfig, rank
 from videolm.train.loop import Log, TrainingConfig, to_device, train
 
 Weight = Annotated[float, Field(ge=0)]
@@ -128,6 +130,10 @@ def train_tokenizer(
     """
     if config.trains == "decoder":
         tokenizer.freeze_codes()
+    if not len(validation) and rank() == 0:
+        tqdm.write(
+            "no clip is long enough to keep a part from training: validation is on clips that it sees", sys.stderr
+        )
     rng = np.random.default_rng([seed, 1])
     held = draw_clips(validation if len(validation) else source, rng, config.validation_clips)
 
