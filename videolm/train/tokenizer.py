@@ -131,9 +131,7 @@ def train_tokenizer(
     if config.trains == "decoder":
         tokenizer.freeze_codes()
     if not len(validation) and rank() == 0:
-        tqdm.write(
-            "no clip is long enough to keep a part from training: validation is on clips that it sees", sys.stderr
-        )
+        tqdm.write("nothing is kept from training: validation is on clips that it sees", sys.stderr)
     rng = np.random.default_rng([seed, 1])
     held = draw_clips(validation if len(validation) else source, rng, config.validation_clips)
 
