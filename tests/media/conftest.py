@@ -1,8 +1,7 @@
-"""Files to read: made here frame by frame, so that what they hold is known, and the real clips where they are."""
+"""Files to read: made here frame by frame, so that what they hold is known."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -11,17 +10,6 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def clips() -> Path:
-    """The folder of real clips."""
-    folder = Path(os.environ.get("VIDEOLM_TEST_CLIPS", ROOT.parent / "shared" / "clips"))
-    if not (folder / "bikes.mp4").exists():
-        pytest.skip("the real clips are not here: set VIDEOLM_TEST_CLIPS to the folder that holds bikes.mp4")
-    return folder
 
 
 @pytest.fixture

@@ -84,11 +84,11 @@ def test_a_shorter_film_gives_fewer_frames(film, greys):
     assert len(read_video(path, fps=8, max_frames=500)) == 16
 
 
-def test_decoding_stops_at_the_last_frame_wanted(clips, monkeypatch):
+def test_decoding_stops_at_the_last_frame_wanted(real_clips, monkeypatch):
     decoded = []
     frames = Film.frames
     monkeypatch.setattr(Film, "frames", lambda *args: (decoded.append(f) or f for f in frames(*args)))
-    read_video(clips / "bikes.mp4", fps=8, size=(32, 32), max_frames=4)
+    read_video(real_clips / "bikes.mp4", fps=8, size=(32, 32), max_frames=4)
     assert len(decoded) == 11  # the last, at 0.4 s, tells that the one before it is still shown at 3 / 8 s
 
 
@@ -221,9 +221,9 @@ def test_a_film_too_short_has_no_windows(film, greys):
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("bikes.mp4", 10), ("nasa_13013.mp4", 13)])
-def test_windows_of_real_clips(clips, name, seconds):
+def test_windows_of_real_clips(real_clips, name, seconds):
     def count(**kwargs):
-        windows = list(video_windows(clips / name, fps=8, size=(32, 48), **kwargs))
+        windows = list(video_windows(real_clips / name, fps=8, size=(32, 48), **kwargs))
         assert all(window.frames.shape == (kwargs["frames"], 32, 48, 3) for window in windows)
         return len(windows)
 
@@ -245,8 +245,8 @@ def test_windows_check_their_arguments_at_the_call(tmp_path):
 @pytest.mark.parametrize(
     ("name", "size", "duration"), [("bikes.mp4", (272, 640), 10), ("nasa_13013.mp4", (180, 320), 13)]
 )
-def test_probe(clips, name, size, duration):
-    info = probe(clips / name)
+def test_probe(real_clips, name, size, duration):
+    info = probe(real_clips / name)
     assert (info.kind, info.height, info.width, info.rotation) == ("video", *size, 0)
     assert (info.fps, info.duration, info.frames) == (25, duration, 25 * duration)
 
@@ -297,8 +297,8 @@ def test_a_film_cut_short_gives_what_it_has_or_an_error(cut_short, which_frames)
         next(windows)
 
 
-def test_a_garbled_frame_is_an_error(clips, tmp_path):
-    data = bytearray((clips / "bikes.mp4").read_bytes())
+def test_a_garbled_frame_is_an_error(real_clips, tmp_path):
+    data = bytearray((real_clips / "bikes.mp4").read_bytes())
     data[200_000:200_400] = bytes(400)
     path = tmp_path / "garbled.mp4"
     path.write_bytes(data)

@@ -46,8 +46,8 @@ def test_a_clip_is_the_same_file_whatever_memory_held_before(tmp_path):
     assert len(seen) == 1
 
 
-def test_real_pictures_come_back(tmp_path, clips):
-    clip = read_video(clips / "bikes.mp4", size=(128, 128), max_frames=17)
+def test_real_pictures_come_back(tmp_path, real_clips):
+    clip = read_video(real_clips / "bikes.mp4", size=(128, 128), max_frames=17)
     back = read_video(write_video(clip, tmp_path / "a.mp4"))
     assert back.frames.shape == clip.frames.shape and psnr(back.frames, clip.frames) > 38
     rough = read_video(write_video(clip, tmp_path / "b.mp4", crf=35))

@@ -14,7 +14,7 @@ from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import find_tokenizer
 from videolm.train.recipe import Recipe, Run, load_recipe, recipe_names
 
-NEEDS = {name: {"data.path": "clips"} for name in ("own_clips", "overfit_one_clip")}
+NEEDS = {name: {"data.path": "clips"} for name in ("own_clips", "own_tokenizer", "overfit_one_clip")}
 
 
 @pytest.mark.parametrize("name", recipe_names())
