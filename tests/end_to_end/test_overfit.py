@@ -1,4 +1,4 @@
-"""The first thing to try of a tokenizer: it learns one real clip by heart, in fewer frames and pixels than by default."""
+"""The first thing to try of a tokenizer: it learns one real clip by heart, in fewer frames and pixels than usual."""
 
 import re
 from pathlib import Path
