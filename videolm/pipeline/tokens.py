@@ -82,28 +82,29 @@ def tokenize(
     """
     target = _target(target, overwrite)
     encoder = tokenizer.stream_encoder(LATENTS)
-    parts: list[Tensor] = []
+    kept = bytearray()
     frames, shape, rate = 0, (0, 0), 0.0
     last: Tensor | None = None
     for video in _read(source, tokenizer.temporal_stride * LATENTS, fps, size, fit):
         frames, shape, rate = frames + len(video), (video.height, video.width), video.fps
         clip = _pad(video.to_tensor()[None].to(_device(tokenizer)), tokenizer.spatial_stride)
         last = clip[:, :, -1:]
-        _gather(parts, encoder.push(clip))
+        _gather(kept, encoder.push(clip))
         on_frames(len(video))
     assert last is not None  # a file without frames was refused
     filled = _fitting(frames, tokenizer)
     if filled > frames:
-        _gather(parts, encoder.push(last.expand(-1, -1, filled - frames, -1, -1)))
-    _gather(parts, encoder.finish())
-    codes = torch.cat(parts, dim=1)[0]
+        _gather(kept, encoder.push(last.expand(-1, -1, filled - frames, -1, -1)))
+    _gather(kept, encoder.finish())
+    grid = tokenizer.grid(filled, *clip.shape[3:])
+    codes = torch.frombuffer(kept, dtype=torch.int32).view(grid)
     name, fingerprint = tokenizer.config.name, tokenizer.fingerprint()
     height, width = shape
     info = TokenInfo(tokenizer=name, fingerprint=fingerprint, frames=frames, height=height, width=width, fps=rate)
     with atomic_path(target) as path:
-        save_file({CODES: codes.contiguous()}, path, {ABOUT: info.model_dump_json()})
+        save_file({CODES: codes}, path, {ABOUT: info.model_dump_json()})
         path.chmod(0o644)  # safetensors' own files are readable by their owner alone
-    return info, TokenGrid(*codes.shape)
+    return info, grid
 
 
 def read_tokens(path: str | os.PathLike[str]) -> tuple[Tensor, TokenInfo]:
@@ -219,10 +220,10 @@ def _pad(clip: Tensor, stride: int) -> Tensor:
     return F.pad(clip, (0, width, 0, height, 0, 0), mode="replicate") if height or width else clip
 
 
-def _gather(parts: list[Tensor], codes: Tensor | None) -> None:
-    """Keep codes small: they alone grow with the film."""
+def _gather(kept: bytearray, codes: Tensor | None) -> None:
+    """Keep codes small: they alone grow with the film. One buffer, as many small ones leave holes between large ones."""
     if codes is not None:
-        parts.append(codes.to("cpu", torch.int32))
+        kept += codes.to("cpu", torch.int32).numpy().tobytes()
 
 
 def _device(tokenizer: VideoTokenizer) -> torch.device:
