@@ -96,3 +96,31 @@ def test_a_folder_without_clips_says_what_was_looked_for(tmp_path: Path) -> None
         FolderData(path=str(tmp_path)).open("video", SHAPE, 8.0, "train")
     with pytest.raises(UserError, match="does not exist; set it with --data.path"):
         FolderData(path=str(tmp_path / "missing")).open("video", SHAPE, 8.0, "train")
+
+
+def test_views_are_parts_of_their_window_and_the_first_is_the_whole(tmp_path: Path) -> None:
+    ramp = np.broadcast_to(np.linspace(20, 230, 64)[None, None, :, None], (9, 64, 64, 3)).astype(np.uint8)
+    write_video(Video(ramp, 8.0), tmp_path / "ramp.mp4")
+    open_ = FolderData(path=str(tmp_path), validation_share=0, views=40).open
+    source = open_("video", SHAPE, 8.0, "train")
+    assert len(source) == 5 * 40
+    plain = FolderData(path=str(tmp_path), validation_share=0).open("video", SHAPE, 8.0, "train")
+    assert abs(source[2].video.frames.astype(int) - plain[2].video.frames).max() < 8
+    again = open_("video", SHAPE, 8.0, "train")
+    views = [source[2 + 5 * view].video.frames for view in range(40)]
+    assert all(np.array_equal(view, again[2 + 5 * index].video.frames) for index, view in enumerate(views))
+    slopes = [float(view[0, 16, -3].mean()) - float(view[0, 16, 2].mean()) for view in views]
+    assert {slope > 0 for slope in slopes} == {True, False}  # some are mirrored
+    assert all(80 < abs(slope) < 200 for slope in slopes) and len({round(slope) for slope in slopes}) > 10
+    assert views[3].shape == (5, 32, 32, 3) and views[3].dtype == np.uint8
+
+
+def test_views_of_a_clip_with_a_caption_are_not_mirrored_and_validation_has_none(tmp_path: Path) -> None:
+    ramp = np.broadcast_to(np.linspace(20, 230, 64)[None, None, :, None], (20, 64, 64, 3)).astype(np.uint8)
+    write_video(Video(ramp, 8.0), tmp_path / "ramp.mp4")
+    (tmp_path / "ramp.txt").write_text("it grows light to the right")
+    data = FolderData(path=str(tmp_path), validation_share=0.5, views=30)
+    train, held = (data.open("video", SHAPE, 8.0, split) for split in ("train", "validation"))
+    assert len(held) == 6 and len(train) == 6 * 30
+    frames = [train[index].video.frames[0].mean((0, 2)) for index in range(len(train))]
+    assert all(row[-3] > row[2] for row in frames)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from pydantic import Field
 
 from videolm import shapesworld
@@ -17,7 +19,11 @@ from videolm.data.example import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Example, Split
 from videolm.data.webdataset import WebDatasetData
 from videolm.errors import UserError
 from videolm.media import Fit, Video, read_image, read_video
+from videolm.media.clip import Pixels
 from videolm.shapes import Format
+
+LARGER = 2
+"""How much larger than the model's frames are kept where parts are cut from them."""
 
 
 class ShapesWorldData(Config):
@@ -81,20 +87,28 @@ class FolderData(Config):
     """Frames between the starts of two windows."""
     validation_share: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
     """The end of every clip that is kept for validation (none where it is shorter than a window)."""
+    views: Annotated[int, Field(ge=1)] = 1
+    """Examples made of a training window: the whole picture, then others cut from it at random, half of its sides or
+    more, and mirrored half the time unless there is a caption. With more than one, frames are kept twice as large."""
 
     def open(self, stream: str, shape: Format, fps: float, split: Split) -> FolderSource:
         return FolderSource(self, stream, shape, fps, split)
 
 
 class FolderSource:
-    """See `Source`: every window of every clip. Frames are read once, at the model's rate and size, and kept."""
+    """See `Source`: every window of every clip. Frames are read once, at the model's rate and size, and kept.
+
+    All windows are there as they are first, then all once more for each further view.
+    """
 
     def __init__(self, config: FolderData, stream: str, shape: Format, fps: float, split: Split):
         need = 1 if stream == "image" else shape.frames
-        self.fps, self.frames = fps, need
+        self.fps, self.frames, self.size = fps, need, (shape.height, shape.width)
+        self.views = config.views if split == "train" else 1
+        larger = 1 if self.views == 1 else LARGER
         self.clips = [
             clip
-            for clip in read_folder(config.path, config.fit, fps, shape.height, shape.width)
+            for clip in read_folder(config.path, config.fit, fps, larger * shape.height, larger * shape.width)
             if len(clip.video) >= need
         ]
         self.windows: list[tuple[int, int]] = []  # (clip, first frame)
@@ -109,21 +123,38 @@ class FolderSource:
             raise UserError(f"no training clips in {config.path}: no file has {need} frames at {fps:g} a second")
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return len(self.windows) * self.views
 
     def __getitem__(self, index: int) -> Example:
-        clip, start = self.windows[index]
+        view, window = divmod(index, len(self.windows))
+        clip, start = self.windows[window]
         video, captions = self.clips[clip]
-        return Example(Video(np.ascontiguousarray(video.frames[start : start + self.frames]), self.fps), captions)
+        frames = video.frames[start : start + self.frames]
+        if self.views > 1:
+            frames = look(frames, self.size, np.random.default_rng([view, window]) if view else None, not captions)
+        return Example(Video(np.ascontiguousarray(frames), self.fps), captions)
 
     def captions(self) -> list[str]:
         return [text for clip in self.clips for text in clip.captions]
 
 
+def look(frames: Pixels, size: tuple[int, int], rng: np.random.Generator | None, mirror: bool) -> Pixels:
+    """Frames (f, H, W, 3) at `size`, whole, or with `rng` a part of at least half of each side, perhaps mirrored."""
+    if rng is not None:
+        share = rng.uniform(0.5, 1)
+        height, width = (round(side * share) for side in frames.shape[1:3])
+        y, x = (int(rng.integers(a - b + 1)) for a, b in zip(frames.shape[1:3], (height, width), strict=True))
+        frames = frames[:, y : y + height, x : x + width]
+        if mirror and rng.random() < 0.5:
+            frames = frames[:, :, ::-1]
+    pixels = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1)
+    return F.interpolate(pixels, size, mode="bilinear", antialias=True).movedim(1, -1).numpy()
+
+
 DataConfig = Annotated[ShapesWorldData | FolderData | WebDatasetData, Field(discriminator="kind")]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def read_folder(path: str, fit: Fit, fps: float, height: int, width: int) -> list[Example]:
     """Every film and picture in a folder and below, or one, at one rate and size, with its captions.
 

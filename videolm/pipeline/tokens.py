@@ -221,7 +221,7 @@ def _pad(clip: Tensor, stride: int) -> Tensor:
 
 
 def _gather(kept: bytearray, codes: Tensor | None) -> None:
-    """Keep the codes, which alone grow with the film, in one buffer: many small ones would leave holes between frames."""
+    """Keep the codes, which alone grow with the film, in one buffer: many would leave holes between frames."""
     if codes is not None:
         kept += codes.to("cpu", torch.int32).numpy().tobytes()
 
