@@ -84,17 +84,16 @@ def tokenize(
     encoder = tokenizer.stream_encoder(LATENTS)
     kept = bytearray()
     frames, shape, rate = 0, (0, 0), 0.0
-    last: Tensor | None = None
+    clip: Tensor | None = None
     for video in _read(source, tokenizer.temporal_stride * LATENTS, fps, size, fit):
         frames, shape, rate = frames + len(video), (video.height, video.width), video.fps
         clip = _pad(video.to_tensor()[None].to(_device(tokenizer)), tokenizer.spatial_stride)
-        last = clip[:, :, -1:]
         _gather(kept, encoder.push(clip))
         on_frames(len(video))
-    assert last is not None  # a file without frames was refused
+    assert clip is not None  # a file without frames was refused
     filled = _fitting(frames, tokenizer)
     if filled > frames:
-        _gather(kept, encoder.push(last.expand(-1, -1, filled - frames, -1, -1)))
+        _gather(kept, encoder.push(clip[:, :, -1:].expand(-1, -1, filled - frames, -1, -1)))
     _gather(kept, encoder.finish())
     grid = tokenizer.grid(filled, *clip.shape[3:])
     codes = torch.frombuffer(kept, dtype=torch.int32).view(grid)
@@ -221,7 +220,7 @@ def _pad(clip: Tensor, stride: int) -> Tensor:
 
 
 def _gather(kept: bytearray, codes: Tensor | None) -> None:
-    """Keep the codes, which alone grow with the film, in one buffer: many would leave holes between frames."""
+    """Keep the codes, which alone grow with the film, in one buffer: many small ones fragment the memory."""
     if codes is not None:
         kept += codes.to("cpu", torch.int32).numpy().tobytes()
 
