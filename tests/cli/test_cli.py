@@ -189,6 +189,8 @@ BAD = [
     (["evaluate", "tokenizer", "--format", "17x8x8"], "SSIM needs frames of 11x11 pixels or more"),
     (["evaluate", "tokenizer", "--format", "17x24x24"], "ShapesWorld has no clips of 17x24x24"),
     (["evaluate", "tokenizer", "--data", "{dir}/none"], "none does not exist"),
+    (["evaluate", "tokenizer", "--held-out", "0.5"], "goes with files of your own"),
+    (["generate", "unconditional_video", "--seed", str(2**64)], "has more than 63 bits"),
     (["evaluate", "tokenizer", "--data", "{dir}"], "broken.mp4"),
     (["evaluate", "tokenizer", "--picture", "{dir}/a.gif"], "a picture is written as .png or .jpg"),
     (["evaluate", "tokenizer", "--out", "{dir}"], "is a folder"),

@@ -15,11 +15,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from videolm import shapesworld
 from videolm.cli.output import emit, say
 from videolm.errors import UserError
+from videolm.generate.sampling import generators
 from videolm.media import Video, contact_sheet, write_image, write_video
 from videolm.media.clip import Image
 from videolm.pipeline import VideoLM
@@ -113,7 +112,7 @@ def make(model: VideoLM, out: Path, seed: int) -> list[Made]:
     """Generate every clip of the page into `out`; a task's clips have seeds from `seed` on."""
     made: list[Made] = []
     with progress(3, "demo", "task") as bar:
-        clips = model(PROMPTS, task="text_to_video", generator=_generators(seed, len(PROMPTS))).videos
+        clips = model(PROMPTS, task="text_to_video", generator=generators(seed, len(PROMPTS))).videos
         for index, (prompt, clip) in enumerate(zip(PROMPTS, clips, strict=True)):
             made.append(Made("text_to_video", prompt, seed + index, "", clip, f"text_to_video-{index}.mp4"))
         bar.update()
@@ -123,12 +122,12 @@ def make(model: VideoLM, out: Path, seed: int) -> list[Made]:
             variant = model.tasks.find(task)
             size = (variant.format.height, variant.format.width)
             given = [Video(shapesworld.render(scene, size=size)[: variant.prefix], model.tasks.fps) for scene in scenes]
-            generators = _generators(seed, len(prompts))
+            drawn = generators(seed, len(prompts))
             if variant.task.image_input:
                 pictures = [Image(clip.frames[0]) for clip in given]
-                clips = model(prompts, task=task, image=pictures, generator=generators).videos
+                clips = model(prompts, task=task, image=pictures, generator=drawn).videos
             else:
-                clips = model(prompts, task=task, video=given, generator=generators).videos
+                clips = model(prompts, task=task, video=given, generator=drawn).videos
             for index, (prompt, first, clip) in enumerate(zip(prompts, given, clips, strict=True)):
                 stem = f"{task}-{index}"
                 shown = _show(first, out, f"{stem}-given")
@@ -146,10 +145,6 @@ def _show(given: Video, out: Path, stem: str) -> str:
         return PICTURE.format(name=f"{stem}.png")
     write_video(given, out / f"{stem}.mp4")
     return CLIP.format(name=f"{stem}.mp4")
-
-
-def _generators(seed: int, count: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed + index) for index in range(count)]
 
 
 def page(made: list[Made], model: str, seconds: float) -> str:

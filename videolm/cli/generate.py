@@ -14,12 +14,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from videolm.cli.arguments import size
 from videolm.cli.output import emit, say
 from videolm.errors import UserError
 from videolm.files import check_writable
+from videolm.generate.sampling import generators
 from videolm.media import Video, read_video, write_image, write_video
 from videolm.media.clip import Image
 from videolm.metrics import psnr
@@ -93,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
             temperature=args.temperature,
             top_k=args.top_k,
             top_p=args.top_p,
-            generator=[torch.Generator().manual_seed(args.seed + index) for index in range(args.num_videos)],
+            generator=generators(args.seed, args.num_videos),
             callback_on_step_end=on_step,
         )
     seconds = time.monotonic() - started

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
-
 from videolm import shapesworld
 from videolm.errors import UserError
 from videolm.evaluate.tokenizer import evaluate_tokenizer, open_source
+from videolm.generate.sampling import generators
 from videolm.media import Image, Video
 from videolm.pipeline import VideoLM
 from videolm.progress import progress
@@ -55,15 +54,15 @@ def evaluate_task(
 def _generate(model: VideoLM, task: str, truths: Sequence[Scene], seed: int, start: int, still: bool) -> list[Video]:
     variant = model.tasks.find(task)
     captions = [shapesworld.image_caption(s) if still else shapesworld.caption(s) for s in truths]
-    generators = [torch.Generator().manual_seed(seed + start + index) for index in range(len(truths))]
+    drawn = generators(seed + start, len(truths))
     if not variant.prefix:
-        return model(captions, task=task, generator=generators).videos
+        return model(captions, task=task, generator=drawn).videos
     size = (variant.format.height, variant.format.width)
     clips = [shapesworld.render(scene, variant.format.frames, size)[: variant.prefix] for scene in truths]
     if variant.task.image_input:
-        return model(captions, task=task, generator=generators, image=[Image(clip[0]) for clip in clips]).videos
+        return model(captions, task=task, generator=drawn, image=[Image(clip[0]) for clip in clips]).videos
     videos = [Video(clip, model.tasks.fps) for clip in clips]
-    return model(captions, task=task, generator=generators, video=videos).videos
+    return model(captions, task=task, generator=drawn, video=videos).videos
 
 
 def evaluate_reconstruction(model: VideoLM, samples: int, seed: int = SEED) -> dict[str, float]:

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from videolm.config import Config
+from videolm.errors import UserError
 
 
 class Sampling(Config):
@@ -23,6 +24,17 @@ class Sampling(Config):
     """Draw from the k likeliest only; 0: from all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Draw from the fewest likeliest that hold this much probability."""
+
+
+def generators(seed: int, count: int) -> list[torch.Generator]:
+    """A generator a clip, seeded `seed`, `seed` + 1 and on. Raises `UserError` for seeds that torch does not take.
+
+    >>> [generator.initial_seed() for generator in generators(7, 2)]
+    [7, 8]
+    """
+    if not -(2**63) <= seed < 2**63 - count:
+        raise UserError(f"the seed {seed} has more than 63 bits")
+    return [torch.Generator().manual_seed(seed + index) for index in range(count)]
 
 
 def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
