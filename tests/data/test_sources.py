@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from videolm import shapesworld
-from videolm.data.sources import FolderData, ShapesWorldData, read_captions
+from videolm.data.sources import FolderData, ShapesWorldData, look, read_captions
 from videolm.errors import UserError
 from videolm.media import Image, Video, write_image, write_video
 from videolm.shapes import Format
@@ -98,29 +98,44 @@ def test_a_folder_without_clips_says_what_was_looked_for(tmp_path: Path) -> None
         FolderData(path=str(tmp_path / "missing")).open("video", SHAPE, 8.0, "train")
 
 
-def test_views_are_parts_of_their_window_and_the_first_is_the_whole(tmp_path: Path) -> None:
-    ramp = np.broadcast_to(np.linspace(20, 230, 64)[None, None, :, None], (9, 64, 64, 3)).astype(np.uint8)
-    write_video(Video(ramp, 8.0), tmp_path / "ramp.mp4")
-    open_ = FolderData(path=str(tmp_path), validation_share=0, views=40).open
-    source = open_("video", SHAPE, 8.0, "train")
-    assert len(source) == 5 * 40
-    plain = FolderData(path=str(tmp_path), validation_share=0).open("video", SHAPE, 8.0, "train")
-    assert abs(source[2].video.frames.astype(int) - plain[2].video.frames).max() < 8
-    again = open_("video", SHAPE, 8.0, "train")
-    views = [source[2 + 5 * view].video.frames for view in range(40)]
-    assert all(np.array_equal(view, again[2 + 5 * index].video.frames) for index, view in enumerate(views))
-    slopes = [float(view[0, 16, -3].mean()) - float(view[0, 16, 2].mean()) for view in views]
-    assert {slope > 0 for slope in slopes} == {True, False}  # some are mirrored
-    assert all(80 < abs(slope) < 200 for slope in slopes) and len({round(slope) for slope in slopes}) > 10
-    assert views[3].shape == (5, 32, 32, 3) and views[3].dtype == np.uint8
-
-
-def test_views_of_a_clip_with_a_caption_are_not_mirrored_and_validation_has_none(tmp_path: Path) -> None:
-    ramp = np.broadcast_to(np.linspace(20, 230, 64)[None, None, :, None], (20, 64, 64, 3)).astype(np.uint8)
-    write_video(Video(ramp, 8.0), tmp_path / "ramp.mp4")
+def test_the_first_view_is_the_window_and_each_further_one_is_always_the_same(tmp_path: Path) -> None:
+    wide = np.broadcast_to(np.linspace(20, 230, 128)[None, None, :, None], (9, 64, 128, 3)).astype(np.uint8)
+    write_video(Video(wide, 8.0), tmp_path / "ramp.mp4")
     (tmp_path / "ramp.txt").write_text("it grows light to the right")
+    data = FolderData(path=str(tmp_path), validation_share=0, views=20)
+    source, again = (data.open("video", SHAPE, 8.0, "train") for _ in range(2))
+    plain = data.model_copy(update={"views": 1}).open("video", SHAPE, 8.0, "train")
+    assert len(source) == 5 * 20
+    assert abs(source[2].video.frames.astype(int) - plain[2].video.frames).max() < 8
+    views = [source[2 + 5 * view] for view in range(20)]
+    assert all(np.array_equal(view.video.frames, again[2 + 5 * i].video.frames) for i, view in enumerate(views))
+    assert len({view.video.frames.tobytes() for view in views}) == 20
+    assert [bool(view.captions) for view in views] == [True] + 19 * [False]
+    lightest = max(view.video.frames.max() for view in views)
+    assert lightest > plain[2].video.frames.max() + 20  # the sides that are cut from the window are seen too
+
+
+def test_views_are_for_training_alone(tmp_path: Path, numbered: Callable[[int], Video]) -> None:
+    write_video(numbered(20), tmp_path / "long.mp4")
     data = FolderData(path=str(tmp_path), validation_share=0.5, views=30)
     train, held = (data.open("video", SHAPE, 8.0, split) for split in ("train", "validation"))
-    assert len(held) == 6 and len(train) == 6 * 30
-    frames = [train[index].video.frames[0].mean((0, 2)) for index in range(len(train))]
-    assert all(row[-3] > row[2] for row in frames)
+    assert (len(train), len(held)) == (6 * 30, 6)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (16, 32), (24, 16)])
+def test_a_look_is_a_part_in_any_of_sixteen_ways(size: tuple[int, int]) -> None:
+    """Red grows to the right, green downwards, blue in time."""
+    frames = np.empty((5, 60, 90, 3), np.uint8)
+    frames[..., 0], frames[..., 1] = np.linspace(0, 240, 90)[None, None, :], np.linspace(0, 240, 60)[None, :, None]
+    frames[..., 2] = np.linspace(0, 240, 5)[:, None, None]
+    ways = set()
+    for seed in range(200):
+        seen = look(frames, size, np.random.default_rng(seed))
+        assert seen.shape == (5, *size, 3) and seen.dtype == np.uint8
+        corner, below, beside = (seen[0, y, x, :2].astype(int) for y, x in ((0, 0), (-1, 0), (0, -1)))
+        slopes = below - corner, beside - corner
+        down, right = (int(abs(slope).argmax()) for slope in slopes)
+        assert {down, right} == {0, 1} and all(abs(slope).max() > 25 for slope in slopes)
+        later = int(seen[-1, 0, 0, 2]) - int(seen[0, 0, 0, 2])
+        ways.add((down, *(slope[axis] > 0 for slope, axis in zip(slopes, (down, right), strict=True)), later > 0))
+    assert len(ways) == 16

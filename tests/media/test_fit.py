@@ -40,6 +40,15 @@ def test_letterbox_shows_all_between_black_bars():
     assert not pillar[:, :10].any() and not pillar[:, 30:].any() and (pillar[:, 10:30, 2] == 200).all()
 
 
+def test_cover_fills_and_keeps_what_sticks_out():
+    wide = place(columns(20, 60), (10, 10), "cover")
+    assert wide.shape == (10, 30, 3)
+    np.testing.assert_array_equal(wide[:, 10:20], place(columns(20, 60), (10, 10), "crop"))
+    assert place(columns(60, 20), (20, 20), "cover", pixel_aspect=3).shape == (20, 20, 3)
+    with pytest.raises(UserError, match="no more than 67,108,864 pixels"):
+        place(np.zeros((1, 9000, 3), np.uint8), (100, 100), "cover")
+
+
 def test_shrinking_averages_so_nothing_flickers():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255

@@ -20,10 +20,14 @@ from videolm.data.webdataset import WebDatasetData
 from videolm.errors import UserError
 from videolm.media import Fit, Video, read_image, read_video
 from videolm.media.clip import Pixels
+from videolm.media.fit import AnyFit
 from videolm.shapes import Format
 
 LARGER = 2
 """How much larger than the model's frames are kept where parts are cut from them."""
+
+SMALLEST = 0.5
+"""The smallest part of a picture that a view shows, as a share of its sides."""
 
 
 class ShapesWorldData(Config):
@@ -88,8 +92,8 @@ class FolderData(Config):
     validation_share: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
     """The end of every clip that is kept for validation (none where it is shorter than a window)."""
     views: Annotated[int, Field(ge=1)] = 1
-    """Examples made of a training window: the whole picture, then others cut from it at random, half of its sides or
-    more, and mirrored half the time unless there is a caption. With more than one, frames are kept twice as large."""
+    """Examples made of a training window, for a tokenizer: first the window itself, then `look`s at parts of it,
+    without its captions. With more than one, frames are kept twice as large and those to "crop" whole."""
 
     def open(self, stream: str, shape: Format, fps: float, split: Split) -> FolderSource:
         return FolderSource(self, stream, shape, fps, split)
@@ -105,12 +109,9 @@ class FolderSource:
         need = 1 if stream == "image" else shape.frames
         self.fps, self.frames, self.size = fps, need, (shape.height, shape.width)
         self.views = config.views if split == "train" else 1
-        larger = 1 if self.views == 1 else LARGER
-        self.clips = [
-            clip
-            for clip in read_folder(config.path, config.fit, fps, larger * shape.height, larger * shape.width)
-            if len(clip.video) >= need
-        ]
+        larger, fit = (1, config.fit) if self.views == 1 else (LARGER, "cover" if config.fit == "crop" else config.fit)
+        clips = read_folder(config.path, fit, fps, larger * shape.height, larger * shape.width)
+        self.clips = [clip for clip in clips if len(clip.video) >= need]
         self.windows: list[tuple[int, int]] = []  # (clip, first frame)
         for index, clip in enumerate(self.clips):
             length = len(clip.video)
@@ -131,22 +132,38 @@ class FolderSource:
         video, captions = self.clips[clip]
         frames = video.frames[start : start + self.frames]
         if self.views > 1:
-            frames = look(frames, self.size, np.random.default_rng([view, window]) if view else None, not captions)
-        return Example(Video(np.ascontiguousarray(frames), self.fps), captions)
+            frames = look(frames, self.size, np.random.default_rng([view, window]) if view else None)
+        return Example(Video(np.ascontiguousarray(frames), self.fps), () if view else captions)
 
     def captions(self) -> list[str]:
         return [text for clip in self.clips for text in clip.captions]
 
 
-def look(frames: Pixels, size: tuple[int, int], rng: np.random.Generator | None, mirror: bool) -> Pixels:
-    """Frames (f, H, W, 3) at `size`, whole, or with `rng` a part of at least half of each side, perhaps mirrored."""
-    if rng is not None:
-        share = rng.uniform(0.5, 1)
-        height, width = (round(side * share) for side in frames.shape[1:3])
-        y, x = (int(rng.integers(a - b + 1)) for a, b in zip(frames.shape[1:3], (height, width), strict=True))
-        frames = frames[:, y : y + height, x : x + width]
-        if mirror and rng.random() < 0.5:
-            frames = frames[:, :, ::-1]
+def look(frames: Pixels, size: tuple[int, int], rng: np.random.Generator | None = None) -> Pixels:
+    """Frames (f, H, W, 3) at `size`: the middle of the picture, as large as its proportions allow.
+
+    With `rng` a part of it at random, at least `SMALLEST` of that large, perhaps on its side, mirrored, upside down and
+    backwards: what a code stands for should not depend on it.
+    """
+    if rng is None:
+        return _resize(_part(frames, size, 1.0, (0.5, 0.5)), size)
+    on_its_side, mirrored, upside_down, backwards = rng.random(4) < 0.5
+    shape = size[::-1] if on_its_side else size
+    frames = _part(frames, shape, rng.uniform(SMALLEST, 1), tuple(rng.random(2)))
+    frames = frames.swapaxes(1, 2) if on_its_side else frames
+    return _resize(frames[:: -1 if backwards else 1, :: -1 if upside_down else 1, :: -1 if mirrored else 1], size)
+
+
+def _part(frames: Pixels, shape: tuple[int, int], share: float, place: tuple[float, float]) -> Pixels:
+    """A part in the proportions of `shape`, `share` of the largest there is, at a place from (0, 0) to (1, 1)."""
+    sides = frames.shape[1:3]
+    scale = share * min(side / wanted for side, wanted in zip(sides, shape, strict=True))
+    height, width = (max(1, round(scale * wanted)) for wanted in shape)
+    y, x = (round(at * (side - part)) for at, side, part in zip(place, sides, (height, width), strict=True))
+    return frames[:, y : y + height, x : x + width]
+
+
+def _resize(frames: Pixels, size: tuple[int, int]) -> Pixels:
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1)
     return F.interpolate(pixels, size, mode="bilinear", antialias=True).movedim(1, -1).numpy()
 
@@ -155,7 +172,7 @@ DataConfig = Annotated[ShapesWorldData | FolderData | WebDatasetData, Field(disc
 
 
 @lru_cache(maxsize=2)
-def read_folder(path: str, fit: Fit, fps: float, height: int, width: int) -> list[Example]:
+def read_folder(path: str, fit: AnyFit, fps: float, height: int, width: int) -> list[Example]:
     """Every film and picture in a folder and below, or one, at one rate and size, with its captions.
 
     Raises `UserError` for a path that does not exist and for a file that cannot be read.

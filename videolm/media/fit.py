@@ -1,4 +1,4 @@
-"""Crop and letterbox: how a picture of one shape is put into another."""
+"""Crop, letterbox and cover: how a picture of one shape is put into another."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from videolm.errors import UserError
 from videolm.media.clip import Pixels
 
 Fit = Literal["crop", "letterbox"]
+AnyFit = Literal[Fit, "cover"]
+"""Also that which may give more than the size."""
 
 MAX_PIXELS = 8192 * 8192
 """The largest frame or picture that is read or made, in pixels."""
@@ -18,8 +20,8 @@ MAX_PIXELS = 8192 * 8192
 
 def check_fit(size: tuple[int, int] | None, fit: str) -> None:
     """Raise `UserError` unless `size` is None or (height, width) within `MAX_PIXELS` and `fit` is known."""
-    if fit not in get_args(Fit):
-        raise UserError(f"fit is {fit!r}: wanted 'crop' or 'letterbox'")
+    if fit not in get_args(AnyFit):
+        raise UserError(f"fit is {fit!r}: wanted 'crop', 'letterbox' or 'cover'")
     if size is None:
         return
     if len(size) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size):
@@ -28,15 +30,18 @@ def check_fit(size: tuple[int, int] | None, fit: str) -> None:
         raise UserError(f"size is {size[0]}x{size[1]}: wanted no more than {MAX_PIXELS:,} pixels")
 
 
-def place(pixels: Pixels, size: tuple[int, int] | None, fit: Fit, pixel_aspect: float = 1.0) -> Pixels:
+def place(pixels: Pixels, size: tuple[int, int] | None, fit: AnyFit, pixel_aspect: float = 1.0) -> Pixels:
     """Resize (H, W, 3) to (*size, 3), keeping the proportions of what is shown.
 
     "crop" fills the size and cuts what sticks out, equally on both sides; "letterbox" shows everything
-    and leaves black bars. Bilinear, widened when shrinking so that every source pixel counts.
+    and leaves black bars; "cover" fills the size and keeps what sticks out, so the result may be larger. Bilinear,
+    widened when shrinking so that every source pixel counts.
 
     Args:
         size: (height, width); None keeps the size, as shown.
         pixel_aspect: width over height of one source pixel, not 1 in some camera and DVD files.
+
+    Raises `UserError` where a picture so long would cover with more than `MAX_PIXELS`.
     """
     height, width = pixels.shape[:2]
     shown = width * pixel_aspect
@@ -46,6 +51,11 @@ def place(pixels: Pixels, size: tuple[int, int] | None, fit: Fit, pixel_aspect: 
         return pixels
     new_height, new_width = size
     picture = PIL.Image.fromarray(pixels)
+    if fit == "cover":
+        scale = max(new_width / shown, new_height / height)
+        new_height, new_width = max(new_height, round(height * scale)), max(new_width, round(shown * scale))
+        check_fit((new_height, new_width), fit)
+        return np.array(picture.resize((new_width, new_height), PIL.Image.Resampling.BILINEAR))
     if fit == "crop":
         scale = max(new_width / shown, new_height / height)
         x = (width - new_width / scale / pixel_aspect) / 2

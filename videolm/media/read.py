@@ -19,7 +19,7 @@ import numpy as np
 from videolm.errors import UserError
 from videolm.media.clip import Image, Pixels, Video, check_fps
 from videolm.media.film import Film
-from videolm.media.fit import Fit, check_fit, place
+from videolm.media.fit import AnyFit, Fit, check_fit, place
 from videolm.media.part import Part, Readable
 from videolm.media.picture import Animation, Still, open_picture
 from videolm.media.source import WANTED, Damaged, MediaInfo, Shown, damaged
@@ -75,7 +75,7 @@ def read_video(
     *,
     fps: float | None = 8.0,
     size: tuple[int, int] | None = None,
-    fit: Fit = "crop",
+    fit: AnyFit = "crop",
     start: float = 0.0,
     max_frames: int | None = None,
 ) -> Video:
@@ -85,7 +85,8 @@ def read_video(
         path: a film (mp4, mov, mkv, webm, avi, ...) or an animated GIF, WebP or PNG; or a `Part` that is one.
         fps: frames per second of the result; None takes every frame of the file, at its mean rate.
         size: (height, width) of the result; None keeps that of the file.
-        fit: "crop" fills the size and cuts what sticks out, "letterbox" shows all between black bars.
+        fit: "crop" fills the size and cuts what sticks out, "letterbox" shows all between black bars,
+            "cover" fills it and keeps what sticks out.
         start: seconds into the file.
         max_frames: stop after so many; None reads to the end. A shorter file gives fewer.
 
@@ -202,7 +203,7 @@ def _windows(
                 yield Video(np.stack(window), rate)
 
 
-def read_image(path: Readable, *, size: tuple[int, int] | None = None, fit: Fit = "crop") -> Image:
+def read_image(path: Readable, *, size: tuple[int, int] | None = None, fit: AnyFit = "crop") -> Image:
     """Read a still picture.
 
     It is turned upright as its EXIF data say; transparency is laid on white; palettes, grey levels of 8 or
@@ -279,7 +280,7 @@ def _resample(frames: Iterable[Shown], fps: float | None, start: float = 0.0) ->
         raise damage
 
 
-def _placed(frames: Iterable[Shown], size: tuple[int, int] | None, fit: Fit) -> Iterator[Pixels]:
+def _placed(frames: Iterable[Shown], size: tuple[int, int] | None, fit: AnyFit) -> Iterator[Pixels]:
     """The pixels of each frame, all of one size; a frame that is repeated is converted once."""
     last, pixels = None, np.empty((0, 0, 3), np.uint8)
     for shown in frames:
