@@ -13,7 +13,9 @@ from videolm.shapesworld import (
     caption,
     draw_scene,
     image_caption,
+    in_order,
     judge,
+    judge_pair,
     render,
     render_image,
     score,
@@ -131,3 +133,19 @@ def test_scores_that_cannot_be() -> None:
         score([], [])
     with pytest.raises(ValueError, match="has 2 objects"):
         score([judgement], [draw_scene(0, 0, two_objects=1)])
+
+
+@pytest.mark.parametrize(("side", "least"), [(64, 1.0), (32, 0.97)])
+def test_true_pairs(side: int, least: float) -> None:
+    scenes = [draw_scene(1, index, split="all", two_objects=1) for index in range(100)]
+    pairs = [in_order(judge_pair(render(scene, size=(side, side))), scene) for scene in scenes]
+    seen = [judgement for pair in pairs for judgement in pair]
+    shares = score(seen, [truth for scene in scenes for truth in scene.attributes])
+    assert min(shares.values()) >= least, shares
+
+
+def test_pair_of_which_one_is_missing() -> None:
+    one, two = judge_pair(render(TRUE))
+    assert score([one], [TRUE]) == ALL
+    assert not two.found
+    assert not any(judgement.found for judgement in judge_pair(EMPTY))

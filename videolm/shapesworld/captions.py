@@ -8,7 +8,8 @@ import re
 from collections.abc import Collection
 from typing import Literal, get_args
 
-from videolm.shapesworld.world import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, Attributes, Scene, check
+from videolm.shapesworld.styles import STYLES
+from videolm.shapesworld.world import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, TURNS, Attributes, Scene, check
 
 Form = Literal["canonical", "background_first", "listing"]
 
@@ -49,6 +50,28 @@ def image_captions(scene: Scene) -> tuple[str, str, str]:
     return first, second, third
 
 
+def in_style(text: str, style: str) -> str:
+    """A caption, of any form, that asks for a style too.
+
+    Raises:
+        ValueError: for a style that does not exist.
+    """
+    check("style", style, STYLES)
+    return f"{text} in {style} style"
+
+
+def split_style(text: str) -> tuple[str, str | None]:
+    """A caption without its style, and the style where it asks for one.
+
+    >>> split_style("a small red star bounces on a pink background in sepia style")
+    ('a small red star bounces on a pink background', 'sepia')
+    """
+    for style in STYLES:
+        if text.endswith(f" in {style} style"):
+            return text.removesuffix(f" in {style} style"), style
+    return text, None
+
+
 def _compose(scene: Scene, form: Form, moving: bool) -> str:
     check("form", form, get_args(Form))
     phrases = []
@@ -76,7 +99,7 @@ def _pattern(motion: str) -> re.Pattern[str]:
     return re.compile(f"{words}(?: and {words})? on a {_one_of(BACKGROUNDS)} background")
 
 
-_CLIP, _PICTURE = _pattern(f" {_one_of(MOTIONS)}"), _pattern("()")
+_CLIP, _PICTURE = _pattern(f" {_one_of((*MOTIONS, *TURNS))}"), _pattern("()")
 
 
 def parse_caption(text: str) -> tuple[Attributes, ...]:

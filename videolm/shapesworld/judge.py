@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from videolm.shapesworld.captions import parse_caption
 from videolm.shapesworld.outlines import OPAQUE, OUTLINES, Floats, Window, coverage
@@ -18,10 +18,10 @@ from videolm.shapesworld.world import (
     COLOURS,
     MOTIONS,
     RGB,
-    SIZES,
     Attributes,
     Scene,
     displacement,
+    nearest_size,
     scale,
 )
 
@@ -40,10 +40,26 @@ class Judgement(Attributes):
         return self.colour is not None
 
 
-def judge(frames: NDArray[np.uint8]) -> Judgement:
+def judge(frames: NDArray[np.uint8], *, story: bool = False) -> Judgement:
     """Measure the attributes of the one object of a clip, or of a picture, which has no motion.
 
     An object that is missing from some frames has no motion, and from the first no size.
+
+    Args:
+        frames: (f, H, W, 3) or (H, W, 3), RGB, uint8; the frames are taken to run from t = 0 to 1.
+        story: whether they are a scene of a story, whose caption says what its object is like when it begins: its
+            colour, which may turn to another, and its size, whatever it grows to.
+
+    Raises:
+        ValueError: for another shape or type.
+    """
+    clip = _checked(frames)
+    background, mask = _foreground(clip)
+    return _measure(clip, background, mask, story)
+
+
+def judge_pair(frames: NDArray[np.uint8]) -> tuple[Judgement, Judgement]:
+    """Measure the two objects of a clip or a picture, told apart by their colours: the one seen more of is first.
 
     Args:
         frames: (f, H, W, 3) or (H, W, 3), RGB, uint8; the frames are taken to run from t = 0 to 1.
@@ -51,28 +67,82 @@ def judge(frames: NDArray[np.uint8]) -> Judgement:
     Raises:
         ValueError: for another shape or type.
     """
+    clip = _checked(frames)
+    background, mask = _foreground(clip)
+    distances = np.stack([np.linalg.norm(clip[mask] - np.array(rgb, np.float32), axis=-1) for rgb in COLOURS.values()])
+    plain = distances.min(0) < DISTANCE  # an edge is a blend, which may be near to a third colour
+    counts = np.bincount(distances.argmin(0)[plain], minlength=len(COLOURS))
+    first, second = np.argsort(-counts, kind="stable")[:2]
+    cores = np.zeros((2, *mask.shape), bool)
+    for core, colour in zip(cores, (first, second), strict=True):
+        core[mask] = plain & (distances.argmin(0) == colour)
+    # The circles of two objects never meet, so a pixel belongs to the one that it is nearer to in that one's radii.
+    height, width = mask.shape[1:]
+    rows, columns = (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width
+    nearness = np.full(cores.shape, np.inf)
+    for near, core in zip(nearness, cores, strict=True):
+        seen = core.any((1, 2))
+        centre, radius = centroids(core[seen]), np.sqrt(core[seen].mean((1, 2)) / np.pi)
+        off = np.hypot(columns[None, None] - centre[:, :1, None], rows[None, :, None] - centre[:, 1:, None])
+        near[seen] = off / radius[:, None, None]
+    owner = nearness.argmin(0)
+    one, two = (_measure(clip, background, mask & (owner == i) & np.isfinite(nearness[i]), False) for i in (0, 1))
+    return one, two
+
+
+def in_order(pair: tuple[Judgement, Judgement], truth: Scene) -> tuple[Judgement, Judgement]:
+    """The two judgements in the order of a scene's objects, by colour: `score` then takes each with its attributes."""
+    (one, two), (first, second) = pair, truth.objects
+    crossed = (two.colour == first.colour) + (one.colour == second.colour)
+    straight = (one.colour == first.colour) + (two.colour == second.colour)
+    return (two, one) if crossed > straight else (one, two)
+
+
+def _checked(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if frames.dtype != np.uint8 or frames.ndim not in (3, 4) or frames.shape[-1] != 3 or 0 in frames.shape:
         raise ValueError(f"frames are {frames.dtype} {frames.shape}; wanted uint8 (f, H, W, 3) or (H, W, 3)")
-    clip = frames[None] if frames.ndim == 3 else frames
-    edges = [clip[:, 0], clip[:, -1], clip[:, 1:-1, 0], clip[:, 1:-1, -1]]
-    background = _nearest(BACKGROUNDS, np.concatenate(edges, axis=1))
-    differences = clip - np.array(BACKGROUNDS[background], np.float32)
-    mask = np.einsum("fhwc,fhwc->fhw", differences, differences) > DISTANCE**2
+    return frames[None] if frames.ndim == 3 else frames
+
+
+def border(clip: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pixels (f, n, 3) on the edges of the frames (f, H, W, 3)."""
+    return np.concatenate([clip[:, 0], clip[:, -1], clip[:, 1:-1, 0], clip[:, 1:-1, -1]], axis=1)
+
+
+def _foreground(clip: NDArray[np.uint8]) -> tuple[str, NDArray[np.bool_]]:
+    """The background's name, and which pixels (f, H, W) are not of it."""
+    background = _nearest(BACKGROUNDS, border(clip))
+    return background, beyond(clip, BACKGROUNDS[background], DISTANCE)
+
+
+def beyond(clip: NDArray[np.uint8], ground: ArrayLike, distance: float) -> NDArray[np.bool_]:
+    """Which pixels (f, H, W) are further than `distance`, in RGB, from a colour."""
+    differences = clip - np.asarray(ground, np.float32)
+    return np.einsum("fhwc,fhwc->fhw", differences, differences) > distance**2
+
+
+def _measure(clip: NDArray[np.uint8], background: str, mask: NDArray[np.bool_], story: bool) -> Judgement:
+    """What the object whose pixels are the mask (f, H, W) shows."""
     area = mask.mean((1, 2))  # (f,)
     if area.mean() < LEAST:
         return Judgement(background, None, None, None, None)
-    colour = _nearest(COLOURS, clip[mask])
     seen = area > 0
-    centre, radius = _centroids(mask[seen]), np.sqrt(area[seen] / np.pi)
+    first, last = np.flatnonzero(seen)[[0, -1]]
+    colour = _nearest(COLOURS, clip[first][mask[first]] if story else clip[mask])
+    centre, radius = centroids(mask[seen]), np.sqrt(area[seen] / np.pi)
     shape = _shape(mask[seen], centre, radius)
     if len(clip) == 1:
-        return Judgement(background, colour, shape, _size(radius[0]))
+        return Judgement(background, colour, shape, nearest_size(radius[0]))
     motion = _motion(np.linspace(0, 1, len(clip))[seen], centre, radius)
+    start = radius[0] if story else radius[0] / scale(motion, 0).item()
+    turned = _nearest(COLOURS, clip[last][mask[last]])
+    if story and turned != colour:
+        motion = f"turns {turned}"
     return Judgement(
         background,
         colour,
         shape,
-        _size(radius[0] / scale(motion, 0).item()) if area[0] >= LEAST else None,
+        nearest_size(start) if area[0] >= LEAST else None,
         motion if area.min() >= LEAST else None,
     )
 
@@ -83,7 +153,7 @@ def _nearest(palette: Mapping[str, RGB], pixels: NDArray[np.uint8]) -> str:
     return min(palette, key=lambda name: float(np.linalg.norm(median - palette[name])))
 
 
-def _centroids(mask: NDArray[np.bool_]) -> Floats:
+def centroids(mask: NDArray[np.bool_]) -> Floats:
     """The mean place (f, 2), in the unit square, of the true pixels of each (f, H, W)."""
     _, height, width = mask.shape
     weights = mask / mask.sum((1, 2), keepdims=True)
@@ -112,11 +182,6 @@ def _motion(t: Floats, centre: Floats, radius: Floats) -> str:
         return float(((rest - rest.mean(0)) ** 2).sum())  # (f, 3): what a start cannot explain
 
     return min(MOTIONS, key=error)
-
-
-def _size(radius: float) -> str:
-    """The size whose nominal radius is nearest in ratio."""
-    return min(SIZES, key=lambda name: abs(np.log(radius / SIZES[name])))
 
 
 def score(

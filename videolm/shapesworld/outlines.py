@@ -102,7 +102,9 @@ class Window(NamedTuple):
         ]
 
 
-def coverage(shape: str, centre: Floats, radius: Floats, window: Window, size: tuple[int, int]) -> NDArray[np.uint8]:
+def coverage(
+    shape: str, centre: Floats, radius: Floats, window: Window, size: tuple[int, int], band: float = 0.0
+) -> NDArray[np.uint8]:
     """How much of each pixel of a window a shape covers, from 0 to 255.
 
     Args:
@@ -111,6 +113,7 @@ def coverage(shape: str, centre: Floats, radius: Floats, window: Window, size: t
         radius: (f,), of the circle of the same area.
         window: the pixels to look at.
         size: height and width of the frame; where they differ, the unit square is stretched to fit.
+        band: where not 0, what is covered is a line of this width, in frame widths, along the shape's edge.
 
     Returns:
         (f, window.height, window.width).
@@ -122,5 +125,7 @@ def coverage(shape: str, centre: Floats, radius: Floats, window: Window, size: t
     lengths = (columns - centre[:, :1])[:, None, :], (rows - centre[:, 1:])[:, :, None], radius[:, None, None]
     x, y, r = ((unit * length).astype(np.float32) for length in lengths)
     distance = OUTLINES[shape].distance(x, y, r)  # (f, h, w)
+    if band:
+        distance = np.abs(distance, out=distance) - np.float32(unit * band / 2)
     inside = np.subtract((OPAQUE + 1) / 2, distance, out=distance)  # half an edge's blend, and half to round
     return np.clip(inside, 0, OPAQUE, out=inside).astype(np.uint8)

@@ -53,10 +53,13 @@ MOTIONS = (
     "shrinks",
     "bounces",
 )
+TURNS = {f"turns {colour}": colour for colour in COLOURS}
+"""Motions of stories alone: standing still while the colour fades to another."""
 
 TRAVEL = 0.35  # how far a motion carries the centre
 _DIRECTIONS = {"moves left": (-1, 0), "moves right": (1, 0), "moves up": (0, -1), "moves down": (0, 1)}
 _SCALES = {"grows": (0.7, 1.4), "shrinks": (1.4, 0.7)}  # of the nominal radius, at t = 0 and 1
+STORY_RADII = (0.077, 0.28)  # within these the radius stays in a story: 0.7 small and 1.4 large
 
 _TURNING_POINTS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])  # between these every path is monotone
 _TIMES = np.linspace(0, 1, 129)  # fine enough to see whether two circles ever meet
@@ -105,7 +108,7 @@ class Object:
     """One object and the place (x, y), in the unit square, where its centre is at t = 0.
 
     Raises:
-        ValueError: for a colour, shape, size or motion that does not exist.
+        ValueError: for a colour, shape, size or motion that does not exist, or a start not above 0.
     """
 
     colour: str
@@ -114,20 +117,30 @@ class Object:
     motion: str
     x: float
     y: float
+    start: float | None = None
+    """The radius at t = 0 where a story found it so; else it follows from size and motion."""
 
     def __post_init__(self) -> None:
         check("colour", self.colour, COLOURS)
         check("shape", self.shape, SHAPES)
         check("size", self.size, SIZES)
-        check("motion", self.motion, MOTIONS)
+        check("motion", self.motion, (*MOTIONS, *TURNS))
+        if self.start is not None and self.start <= 0:
+            raise ValueError(f"start is {self.start}; a radius is above 0")
 
     def radius(self, t: ArrayLike) -> NDArray[np.float64]:
         """Radius at times ``t`` (...) in [0, 1], in frame widths: (...)."""
-        return SIZES[self.size] * scale(self.motion, t)
+        size = SIZES[self.size] if self.start is None else self.start / scale(self.motion, 0)
+        return size * scale(self.motion, t)
 
     def centre(self, t: ArrayLike) -> NDArray[np.float64]:
         """Centre (x, y) at times ``t`` (...) in [0, 1]: (..., 2)."""
         return np.array([self.x, self.y]) + displacement(self.motion, t)
+
+    def rgb(self, t: ArrayLike) -> NDArray[np.float64]:
+        """Colour at times ``t`` (...) in [0, 1], from 0 to 255: (..., 3)."""
+        first, last = (np.array(COLOURS[name], float) for name in (self.colour, TURNS.get(self.motion, self.colour)))
+        return first + np.asarray(t, dtype=np.float64)[..., None] * (last - first)
 
 
 @dataclass(frozen=True)
@@ -182,35 +195,60 @@ def draw_scene(seed: int, index: int, *, split: Split = "train", two_objects: fl
     if crowd < 0:
         raise ValueError(f"crowd is {crowd}; it is a number of objects")
     rng = np.random.default_rng([seed, index])
-    background = _choose(rng, BACKGROUNDS)
+    background = choose(rng, BACKGROUNDS)
     if crowd:
         return Scene(background, tuple(_draw_single(rng, split)[0] for _ in range(crowd)))
     pair = rng.random() < two_objects
     return Scene(background, _draw_pair(rng, split) if pair else _draw_single(rng, split))
 
 
-def _choose(rng: np.random.Generator, names: tuple[str, ...] | dict[str, RGB] | dict[str, float]) -> str:
+def choose(rng: np.random.Generator, names: tuple[str, ...] | dict[str, RGB] | dict[str, float]) -> str:
+    """One of the names, each as likely."""
     return tuple(names)[rng.integers(len(names))]
 
 
 def _draw_words(rng: np.random.Generator, split: Split) -> tuple[str, str, str, str]:
     """Colour, shape, size and motion that the split may show."""
     while True:
-        colour, shape, size, motion = (_choose(rng, names) for names in (COLOURS, SHAPES, SIZES, MOTIONS))
+        colour, shape, size, motion = (choose(rng, names) for names in (COLOURS, SHAPES, SIZES, MOTIONS))
         if split == "all" or is_held_out(colour, shape, motion) == (split == "held_out"):
             return colour, shape, size, motion
 
 
-def _draw_starts(rng: np.random.Generator, size: str, motion: str, count: int) -> NDArray[np.float64]:
-    """Uniform starts (count, 2) among those whose circle stays ``MARGIN`` inside the frame to the end."""
-    offset = displacement(motion, _TURNING_POINTS)  # (t, 2)
-    reach = MARGIN + SIZES[size] * scale(motion, _TURNING_POINTS)[:, None]  # (t, 1)
+def draw_starts(
+    rng: np.random.Generator, radius: NDArray[np.float64], offset: NDArray[np.float64], count: int
+) -> NDArray[np.float64]:
+    """Uniform starts (count, 2) among those whose circle stays ``MARGIN`` inside the frame.
+
+    Args:
+        rng: to draw from.
+        radius: (t,), at the turning points of the path.
+        offset: (t, 2), what has been travelled by then.
+        count: of starts.
+    """
+    reach = MARGIN + radius[:, None]
     return rng.uniform((reach - offset).max(0), (1 - reach - offset).min(0), (count, 2))
+
+
+def stays_inside(thing: Object) -> bool:
+    """Whether an object's circle stays ``MARGIN`` inside the frame for its whole path."""
+    centre, reach = thing.centre(_TURNING_POINTS), MARGIN + thing.radius(_TURNING_POINTS)[:, None]
+    return bool((centre - reach >= -1e-9).all() and (centre + reach <= 1 + 1e-9).all())
+
+
+def nearest_size(radius: float) -> str:
+    """The size whose nominal radius is nearest in ratio."""
+    return min(SIZES, key=lambda name: abs(np.log(radius / SIZES[name])))
+
+
+def _starts(rng: np.random.Generator, size: str, motion: str, count: int) -> NDArray[np.float64]:
+    radius = SIZES[size] * scale(motion, _TURNING_POINTS)
+    return draw_starts(rng, radius, displacement(motion, _TURNING_POINTS), count)
 
 
 def _draw_single(rng: np.random.Generator, split: Split) -> tuple[Object, ...]:
     colour, shape, size, motion = _draw_words(rng, split)
-    x, y = _draw_starts(rng, size, motion, 1)[0].tolist()
+    x, y = _starts(rng, size, motion, 1)[0].tolist()
     return (Object(colour, shape, size, motion, x, y),)
 
 
@@ -219,7 +257,7 @@ def _draw_pair(rng: np.random.Generator, split: Split) -> tuple[Object, ...]:
         first, second = _draw_words(rng, split), _draw_words(rng, split)
         if first[0] == second[0]:
             continue
-        starts = [_draw_starts(rng, *words[2:], _START_PAIRS) for words in (first, second)]  # (n, 2) each
+        starts = [_starts(rng, *words[2:], _START_PAIRS) for words in (first, second)]  # (n, 2) each
         paths = [displacement(words[3], _TIMES) for words in (first, second)]  # (t, 2) each
         reach = sum(SIZES[words[2]] * scale(words[3], _TIMES) for words in (first, second))  # (t,)
         gaps = np.linalg.norm((starts[1] - starts[0])[:, None] + paths[1] - paths[0], axis=-1)  # (n, t)
