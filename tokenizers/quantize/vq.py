@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from videolm.config import Config
@@ -39,6 +39,14 @@ class VQConfig(Config):
     """Of the averages of what each entry is used for."""
     revive: Annotated[float, Field(ge=0, lt=1)] = 0.03
     """An entry used less often than this share of the mean is dead and is brought back; 0: none is."""
+    kmeans: Annotated[int, Field(ge=0)] = 0
+    """Rounds of k-means, on the latents of the first training pass, that a table of averages starts from."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> VQConfig:
+        if self.kmeans and self.update == "gradient":
+            raise ValueError("kmeans starts a table of averages; the optimiser moves this one: set update to ema")
+        return self
 
     def make(self) -> VQ:
         return VQ(self)
@@ -85,6 +93,8 @@ class VQ(Quantizer):
 
     def forward(self, latents: Tensor) -> Quantized:
         placed = self._place(latents)
+        if self.config.kmeans and self.training and not self.frozen and int(self.passes) == 0:
+            self._begin(placed.detach().flatten(0, -2).float())
         with torch.no_grad():
             codes = self.codes(latents)
         vectors = self.vectors(codes).to(placed.dtype)
@@ -114,7 +124,7 @@ class VQ(Quantizer):
         self.uses.lerp_(_over_ranks(counts), 1 - self.config.decay)
         first = int(self.passes) == 0
         dead = self.uses < self.config.revive * self.uses.mean()
-        if first and self.config.revive:  # the table does not know yet where latents are
+        if first and self.config.revive and not self.config.kmeans:  # the table does not know yet where latents are
             dead = torch.ones_like(dead)
         entries = dead.nonzero().flatten()
         self.passes += 1
@@ -137,6 +147,21 @@ class VQ(Quantizer):
             self.uses[entries] = self.uses.mean()
             self.sums[entries] = self.table[entries] * self.uses[entries, None]
         return None
+
+    def _begin(self, latents: Tensor) -> None:
+        """Place the table where latents (n, dim) are: entries drawn from them, then rounds of k-means."""
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randperm(len(latents), generator=generator)[: self.codebook_size]
+        if len(drawn) < self.codebook_size:  # fewer latents than entries: some twice
+            drawn = drawn[torch.arange(self.codebook_size) % len(drawn)]
+        table = latents[drawn.to(latents.device)]
+        for _ in range(self.config.kmeans):
+            codes = self._nearest(latents, table)
+            counts = torch.bincount(codes, minlength=self.codebook_size)
+            sums = torch.zeros_like(table).index_add_(0, codes, latents)
+            table = torch.where(counts[:, None] > 0, self._place(sums / counts.clamp_min(1)[:, None]), table)
+        self.table.copy_(_from_first_rank(table))
+        self.sums.copy_(self.table)
 
     def _nearest(self, vectors: Tensor, table: Tensor) -> Tensor:
         """For each of the vectors (n, dim) the entry of a table that is nearest, all placed."""

@@ -1,8 +1,10 @@
-"""Video and image files in and out: all file-format code is here.
+"""Video, image and sound files in and out: all file-format code is here.
 
 read_video ──► Video (uint8 frames, rate) ──► to_tensor ──► models ──► from_tensor ──► write_video
+read_audio ──► Audio (float32 samples, rate) ─┘                                └──► write_audio
 """
 
+from videolm.media.audio import Audio, read_audio, write_audio
 from videolm.media.clip import Image, Video
 from videolm.media.fit import Fit
 from videolm.media.part import Part
@@ -12,6 +14,7 @@ from videolm.media.source import MediaInfo
 from videolm.media.write import write_frames, write_image, write_video
 
 __all__ = [
+    "Audio",
     "Fit",
     "Image",
     "MediaInfo",
@@ -20,10 +23,12 @@ __all__ = [
     "contact_sheet",
     "declared_frames",
     "probe",
+    "read_audio",
     "read_image",
     "read_video",
     "video_chunks",
     "video_windows",
+    "write_audio",
     "write_frames",
     "write_image",
     "write_video",

@@ -16,6 +16,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.audio.frame import AudioFrame
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -30,6 +31,8 @@ from videolm.media.source import WANTED, MediaInfo, Shown, damaged, too_large
 FILM_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,asf,ogg,mxf,h264,hevc,ivf,yuv4mpegpipe"
 )
+SOUND_FORMATS = ",wav,flac,mp3,aac,aiff,caf,opus,w64,au"
+"""Read besides where only sound is wanted."""
 
 # Colours come back within one level of 8 bits, where swscale's defaults lose two or three; and bicubic keeps the
 # edges of small clips, whose chroma has half their size: 1 dB better than bilinear after a write and a read.
@@ -46,10 +49,11 @@ Matrix = tuple[int, int, int, int]
 
 
 class Film:
-    """A video file, decoded by PyAV."""
+    """A video file, decoded by PyAV; or with `sound` any file that holds sound, perhaps without moving pictures."""
 
-    def __init__(self, path: Path | Part) -> None:
+    def __init__(self, path: Path | Part, sound: bool = False) -> None:
         self.path = path
+        self._for_sound = sound
         self._converter = VideoReformatter()
         # Of the first frame, once it was decoded: its timestamp in seconds, and how the film is turned.
         self._origin: float | None = None
@@ -69,22 +73,27 @@ class Film:
             # "file:" so that no name is taken for an address.
             self._container = av.open(
                 self.path.url if isinstance(self.path, Part) else f"file:{self.path}",
-                options={"format_whitelist": FILM_FORMATS, **decoding},
+                options={"format_whitelist": FILM_FORMATS + SOUND_FORMATS * self._for_sound, **decoding},
                 metadata_errors="replace",
             )
         except av.FFmpegError as error:
             detail = f"in no format known here, or cut short ({error.strerror})"
             raise UserError(f"{self.path} is {detail}: {WANTED}") from error
         try:
+            if self._for_sound and not self._pictures():
+                return
             self._stream = self._film_stream()
         except UserError:
             self._container.close()
             raise
         self._stream.codec_context.options = decoding
 
-    def _film_stream(self) -> VideoStream:
+    def _pictures(self) -> list[VideoStream]:
         # The cover picture of a song is a video stream by name only.
-        streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
+        return [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
+
+    def _film_stream(self) -> VideoStream:
+        streams = self._pictures()
         if not streams:
             kinds = ", ".join(sorted({s.type for s in self._container.streams})) or "nothing"
             raise UserError(f"{self.path} holds no moving pictures, only {kinds}: {WANTED}")
@@ -112,6 +121,7 @@ class Film:
             duration=duration,
             frames=frames,
             rotation=90 * _quarter_turns(frame),
+            channels=next((s.channels for s in self._container.streams.audio if s.codec_context is not None), 0),
         )
 
     @property
@@ -146,6 +156,28 @@ class Film:
             self._container.close()
             self._open()
         yield from self._decode()
+
+    def sound(self) -> Iterator[tuple[float | None, AudioFrame]]:
+        """The sound in pieces, and when each is heard, in seconds from the first picture, or else the first sound; None
+        for right after the one before.
+
+        Raises:
+            UserError: there is no sound, or it is damaged.
+        """
+        if self._pictures():
+            next(self._decode(), None)  # tells the time the film starts at
+            self._container.close()
+            self._open()
+        origin = self._origin
+        streams = [s for s in self._container.streams.audio if s.codec_context is not None]
+        if not streams:
+            raise UserError(f"{self.path} holds no sound: wanted a film with sound, or a wav, flac, mp3, ...")
+        with _film_errors(self.path):
+            for frame in self._container.decode(streams[0]):
+                time = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+                if origin is None and time is not None:
+                    origin = time
+                yield None if time is None or origin is None else time - origin, frame
 
     def _decode(self, seek: float | None = None) -> Iterator[Shown]:
         tick = self._stream.time_base or Fraction(1, av.time_base)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from videolm.media.film import Film
 from videolm.media.fit import AnyFit, Fit, check_fit, place
 from videolm.media.part import Part, Readable
 from videolm.media.picture import Animation, Still, open_picture
-from videolm.media.source import WANTED, Damaged, MediaInfo, Shown, damaged
+from videolm.media.source import Damaged, MediaInfo, Shown, check_file, damaged
 
 MAX_FRAMES = 16_384
 """The most frames that one clip may have."""
@@ -229,16 +228,8 @@ def read_image(path: Readable, *, size: tuple[int, int] | None = None, fit: AnyF
 
 def _open(path: Readable) -> Film | Animation | Still:
     """Open a file by what it holds, never by its name."""
+    check_file(path)
     path = path if isinstance(path, Part) else Path(path)
-    file = path.file if isinstance(path, Part) else path
-    if file.is_dir():
-        raise UserError(f"{path} is a folder: {WANTED}")
-    if not file.exists():
-        raise UserError(f"{path} does not exist: {WANTED}")
-    if not file.is_file() or not os.access(file, os.R_OK):
-        raise UserError(f"{path} cannot be read (a device, or no permission): {WANTED}")
-    if (path.size if isinstance(path, Part) else file.stat().st_size) == 0:
-        raise UserError(f"{path} is empty (0 bytes): {WANTED}")
     return open_picture(path) or Film(path)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from videolm.errors import UserError
 from videolm.media.clip import Pixels
 from videolm.media.fit import MAX_PIXELS
-from videolm.media.part import Readable
+from videolm.media.part import Part, Readable
 
 WANTED = "wanted a film (mp4, mov, mkv, webm, ...), an animation (gif, webp) or a picture (png, jpg, ...)"
 
@@ -33,6 +35,8 @@ class MediaInfo:
     """Number of frames, an estimate for films; None where the file does not say."""
     rotation: int
     """Degrees by which the stored picture is turned counter-clockwise to stand upright: 0, 90, 180 or 270."""
+    channels: int = 0
+    """Of its sound; 0 where it has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,3 +63,16 @@ def too_large(path: Readable, width: float | None = None, height: float | None =
     """The error for a picture or frame of more than `MAX_PIXELS`."""
     got = "too large" if width is None or height is None else f"{width:.0f}x{height:.0f} pixels"
     return UserError(f"{path} is {got}: wanted no more than {MAX_PIXELS:,} pixels a frame; make it smaller first")
+
+
+def check_file(path: Readable) -> None:
+    """Raise `UserError` for a file that is missing, empty, or cannot be read."""
+    file = path.file if isinstance(path, Part) else Path(path)
+    if file.is_dir():
+        raise UserError(f"{path} is a folder: {WANTED}")
+    if not file.exists():
+        raise UserError(f"{path} does not exist: {WANTED}")
+    if not file.is_file() or not os.access(file, os.R_OK):
+        raise UserError(f"{path} cannot be read (a device, or no permission): {WANTED}")
+    if (path.size if isinstance(path, Part) else file.stat().st_size) == 0:
+        raise UserError(f"{path} is empty (0 bytes): {WANTED}")

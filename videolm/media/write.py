@@ -12,25 +12,31 @@ from pathlib import Path
 import av
 import numpy as np
 import PIL.Image
+from av.audio.frame import AudioFrame
 from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from av.video.stream import VideoStream
 
 from videolm.errors import UserError
 from videolm.files import atomic_path, check_writable
+from videolm.media.audio import LAYOUTS, Audio
 from videolm.media.clip import Image, Pixels, Video, check_fps
 from videolm.media.film import EXACT
 
 BT709_MATRIX = 1  # AVCOL_SPC_BT709
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
-def write_video(video: Video, path: str | os.PathLike[str], *, crf: int = 12, overwrite: bool = False) -> Path:
+def write_video(
+    video: Video, path: str | os.PathLike[str], *, audio: Audio | None = None, crf: int = 12, overwrite: bool = False
+) -> Path:
     """Write an .mp4 that plays in a browser, or a .gif.
 
-    The mp4 is H.264, yuv420p, BT.709 as its tags say, with its index in front. An odd height or width is
-    padded by one row or column, a copy of the last. The gif has 256 colours a frame and loops.
+    The mp4 is H.264, yuv420p, BT.709 as its tags say, and AAC, with its index in front. An odd height or width is
+    padded by one row or column, a copy of the last. The gif has 256 colours a frame, loops, and is silent.
 
     Args:
+        audio: sound from the first frame on; cut where the clip ends, silent where it is over before.
         crf: H.264 quality from 1 (best) to 51; small clips bleed colour above 12. Not used for a gif.
         overwrite: replace an existing file.
 
@@ -41,17 +47,25 @@ def write_video(video: Video, path: str | os.PathLike[str], *, crf: int = 12, ov
         UserError: an unknown suffix, a rate the format cannot hold, or see `check_writable`.
     """
     if Path(path).suffix.lower() == ".mp4":
-        return write_frames(video.frames, video.fps, path, crf=crf, overwrite=overwrite)
+        return write_frames(video.frames, video.fps, path, audio=audio, crf=crf, overwrite=overwrite)
     path = check_writable(path, overwrite)
     if path.suffix.lower() != ".gif":
         raise UserError(f"cannot write {path}: a clip is written as .mp4 or .gif")
+    if audio is not None:
+        raise UserError(f"cannot write {path}: a gif has no sound; write an .mp4, or leave the sound out")
     with atomic_path(path) as temporary:
         _write_gif(video, temporary)
     return path
 
 
 def write_frames(
-    frames: Iterable[Pixels], fps: float, path: str | os.PathLike[str], *, crf: int = 12, overwrite: bool = False
+    frames: Iterable[Pixels],
+    fps: float,
+    path: str | os.PathLike[str],
+    *,
+    audio: Audio | None = None,
+    crf: int = 12,
+    overwrite: bool = False,
 ) -> Path:
     """Write frames (H, W, 3) of one size as they come, as an .mp4 of any length; see `write_video`.
 
@@ -64,7 +78,7 @@ def write_frames(
     if not (isinstance(crf, int) and 1 <= crf <= 51):
         raise UserError(f"crf is {crf!r}: wanted a whole number from 1 (best) to 51")
     with atomic_path(path) as temporary:
-        _write_mp4(frames, check_fps(fps), temporary, crf)
+        _write_mp4(frames, check_fps(fps), temporary, crf, audio)
     return path
 
 
@@ -85,18 +99,19 @@ def write_image(image: Image, path: str | os.PathLike[str], *, overwrite: bool =
     return path
 
 
-def _write_mp4(frames: Iterable[Pixels], fps: float, path: Path, crf: int) -> None:
+def _write_mp4(frames: Iterable[Pixels], fps: float, path: Path, crf: int, audio: Audio | None) -> None:
     rate = Fraction(fps).limit_denominator(1001)  # 1001: the NTSC rates, such as 30000/1001
     if not 0.01 <= rate <= 1000:
         raise UserError(f"the clip has {fps:g} frames per second: an mp4 is written with 0.01 to 1000")
     converter = VideoReformatter()
-    stream = None
+    stream = sound = None
     with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"}) as container:
         for index, pixels in enumerate(frames):
             size = Image(pixels).pixels.shape
             if stream is None:
                 first = size
                 stream = _add_stream(container, rate, size, crf)
+                sound = None if audio is None else _Sound(container, audio)
             elif size != first:
                 raise UserError(f"frame {index} has the shape {size}, the first one {first}: a clip has one size")
             padding = ((0, size[0] % 2), (0, size[1] % 2), (0, 0))
@@ -111,9 +126,37 @@ def _write_mp4(frames: Iterable[Pixels], fps: float, path: Path, crf: int) -> No
             )
             frame.pts, frame.time_base, frame.duration = index, 1 / rate, 1
             container.mux(stream.encode(frame))
+            if sound is not None:
+                sound.write_until((index + 1) / rate)
         if stream is None:
             raise UserError("a clip needs at least one frame")
         container.mux(stream.encode())
+        if sound is not None:
+            sound.finish()
+
+
+class _Sound:
+    """The sound of an .mp4 that is being written, beside its frames and no further."""
+
+    def __init__(self, container: OutputContainer, audio: Audio) -> None:
+        self._rate = min(AAC_RATES, key=lambda rate: (rate < audio.rate, abs(rate - audio.rate)))
+        audio = audio.converted(self._rate, min(audio.channels, 2))
+        self._container, self._samples, self._written = container, audio.samples, 0
+        self._stream = container.add_stream("aac", rate=self._rate, layout=LAYOUTS[audio.channels])
+        self._stream.bit_rate = 96_000 * audio.channels
+
+    def write_until(self, seconds: Fraction) -> None:
+        """Write what is heard up to a time, silence where the sound is over."""
+        end = round(seconds * self._rate)
+        part = self._samples[:, self._written : end]
+        part = np.pad(part, ((0, 0), (0, end - self._written - part.shape[1])))
+        frame = AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout=LAYOUTS[len(part)])
+        frame.sample_rate, frame.pts, frame.time_base = self._rate, self._written, Fraction(1, self._rate)
+        self._container.mux(self._stream.encode(frame))
+        self._written = end
+
+    def finish(self) -> None:
+        self._container.mux(self._stream.encode())
 
 
 def _add_stream(container: OutputContainer, rate: Fraction, size: tuple[int, ...], crf: int) -> VideoStream:

@@ -1,0 +1,148 @@
+"""What every registered audio tokenizer promises (`tokenizers/audio/protocol.py`), on random weights in float64.
+
+A new tokenizer is tested by a line in `CASES`.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from videolm.config import parse, read_yaml
+from videolm.errors import UserError
+from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer, flatten_levels, unflatten_levels
+
+
+def preset(name: str, **changes: Any) -> dict[str, Any]:
+    return read_yaml(str(files("videolm.configs") / "audio_tokenizer" / f"{name}.yaml")) | changes
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "soundstream tiny": preset("soundstream_tiny"),
+    "soundstream small": preset("soundstream_small"),
+    "soundstream at paper shape": preset("soundstream", widths=[4, 8, 8, 12, 16]),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def tokenizer(request: pytest.FixtureRequest) -> AudioTokenizer:
+    kind = AUDIO_TOKENIZERS.get(CASES[request.param]["name"])
+    torch.manual_seed(0)
+    made = kind(parse(kind.Settings, CASES[request.param])).train()
+    made(make_sound(made, 40, batch=4).float())  # k-means lays the tables where latents are
+    return made.eval().double().requires_grad_(False)
+
+
+def make_sound(tokenizer: AudioTokenizer, frames: int, seed: int = 0, batch: int = 1, more: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    samples = frames * tokenizer.stride + more
+    return torch.rand(batch, samples, generator=generator, dtype=torch.float64) * 2 - 1
+
+
+def test_every_registered_tokenizer_is_tested() -> None:
+    assert {case["name"] for case in CASES.values()} == set(AUDIO_TOKENIZERS)
+
+
+def test_shapes(tokenizer: AudioTokenizer) -> None:
+    for more in (0, 1, tokenizer.stride - 1):  # past the last whole frame
+        sound = make_sound(tokenizer, 7, batch=2, more=more)
+        codes = tokenizer.encode(sound)
+        assert codes.shape == (2, tokenizer.levels, 7)
+        assert codes.dtype == torch.int64
+        assert tokenizer.frames(sound.shape[1]) == 7
+        assert tokenizer.decode(codes).shape == (2, 7 * tokenizer.stride)
+    assert len(codes.unique()) > 4
+
+
+def test_later_samples_do_not_matter(tokenizer: AudioTokenizer) -> None:
+    if not tokenizer.causal:
+        pytest.skip("says that it looks ahead")
+    sound, other = make_sound(tokenizer, 12), make_sound(tokenizer, 12, seed=1)
+    codes = tokenizer.encode(sound)
+    audio = tokenizer.decode(codes)
+    for kept in (1, 5, 11):
+        changed = other.clone()
+        changed[:, : kept * tokenizer.stride] = sound[:, : kept * tokenizer.stride]
+        new = tokenizer.encode(changed)
+        assert torch.equal(new[..., :kept], codes[..., :kept])
+        assert not torch.equal(new[..., kept:], codes[..., kept:])
+        heard = slice(0, kept * tokenizer.stride)
+        torch.testing.assert_close(tokenizer.decode(new)[:, heard], audio[:, heard], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("plan", [[1], [7, 1, 300], [2000], [64, 640]])
+def test_streams(tokenizer: AudioTokenizer, plan: list[int]) -> None:
+    sound = make_sound(tokenizer, 12, batch=2, more=5)
+    codes = tokenizer.encode(sound)
+    encoder, found, start = tokenizer.stream_encoder(), [], 0
+    plan = [max(1, size * tokenizer.stride // 40) for size in plan]
+    while start < sound.shape[1]:
+        for size in plan:
+            part = sound[:, start : start + size]
+            if part.shape[1] and (out := encoder.push(part)) is not None:
+                found.append(out)
+            start += size
+    assert torch.equal(torch.cat(found, dim=-1), codes)
+    decoder = tokenizer.stream_decoder()
+    audio = torch.cat([out for part in codes.split(5, -1) if (out := decoder.push(part)) is not None], dim=-1)
+    torch.testing.assert_close(audio, tokenizer.decode(codes), rtol=0, atol=1e-12)
+
+
+def test_fewer_levels_decode(tokenizer: AudioTokenizer) -> None:
+    codes = tokenizer.encode(make_sound(tokenizer, 6))
+    assert tokenizer.decode(codes[:, :1]).shape == tokenizer.decode(codes).shape
+
+
+def test_save_and_load(tokenizer: AudioTokenizer, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    again = type(tokenizer).from_pretrained(tmp_path, torch.float64)
+    sound = make_sound(tokenizer, 5)
+    assert torch.equal(again.encode(sound), tokenizer.encode(sound))
+    assert again.fingerprint() == tokenizer.fingerprint()
+
+
+def test_bad_sound(tokenizer: AudioTokenizer) -> None:
+    sound = make_sound(tokenizer, 3)
+    for wrong, message in (
+        (sound[0], "a sound is float"),
+        (sound[None], "a sound is float"),
+        (sound.long(), "a sound is float"),
+        (sound[:0], "a sound is float"),
+        (sound[:, : tokenizer.stride - 1], "less than a codec frame"),
+        (sound * 30000, r"samples must lie in \[-1, 1\]"),
+        (torch.where(sound > 0.5, torch.nan, sound), r"samples must lie in \[-1, 1\]"),
+    ):
+        with pytest.raises(UserError, match=message):
+            tokenizer.encode(wrong)
+
+
+def test_bad_codes(tokenizer: AudioTokenizer) -> None:
+    codes = tokenizer.encode(make_sound(tokenizer, 3))
+    for wrong, message in (
+        (codes[0], "codes are integers"),
+        (codes.float(), "codes are integers"),
+        (codes[..., :0], "codes are integers"),
+        (torch.cat([codes, codes], dim=1), f"up to {tokenizer.levels} levels"),
+        (codes + tokenizer.codebook_size, "another tokenizer's"),
+        (codes - tokenizer.codebook_size, "another tokenizer's"),
+    ):
+        with pytest.raises(UserError, match=message):
+            tokenizer.decode(wrong)
+
+
+def test_levels_are_flattened_one_after_another(tokenizer: AudioTokenizer) -> None:
+    codes = tokenizer.encode(make_sound(tokenizer, 6, batch=2))
+    row = flatten_levels(codes)
+    assert torch.equal(row[:, :6], codes[:, 0])
+    assert torch.equal(unflatten_levels(row, tokenizer.levels), codes)
+
+
+def test_papers_grid() -> None:
+    """VideoPoet: 2.125 seconds are 106 frames of 4 levels of 1,024 codes, 5.125 seconds 256."""
+    kind = AUDIO_TOKENIZERS.get("soundstream")
+    made = kind.without_weights(parse(kind.Settings, preset("soundstream")))
+    assert (made.sample_rate, made.stride, made.levels, made.codebook_size) == (16000, 320, 4, 1024)
+    assert (made.frames(34000), made.frames(82000)) == (106, 256)
