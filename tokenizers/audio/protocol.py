@@ -70,13 +70,16 @@ class AudioTokenizer(Component):
     def forward(self, audio: Tensor) -> Decoded:
         """The differentiable round trip used in training."""
 
-    @abstractmethod
     def stream_encoder(self) -> Stream:
-        """Chunks (b, n) of any length in, codes (b, q, t) out: in all those that `encode` gives the sound."""
+        """Chunks (b, n) of any length in, codes (b, q, t) out: in all those that `encode` gives the sound.
 
-    @abstractmethod
+        Raises `UserError` where the tokenizer takes sounds as a whole alone.
+        """
+        raise UserError(f"{self.config.name} takes a sound as a whole: use encode")
+
     def stream_decoder(self) -> Stream:
-        """Chunks of codes (b, q, t) in, sound (b, n) out: in all that `decode` gives."""
+        """Chunks of codes (b, q, t) in, sound (b, n) out: in all that `decode` gives. Raises as `stream_encoder`."""
+        raise UserError(f"{self.config.name} gives a sound as a whole: use decode")
 
     def check_audio(self, audio: Tensor) -> None:
         """Raise `UserError` unless `audio` is (b, n), a whole frame at least, finite and in [-1, 1]."""
@@ -118,5 +121,8 @@ AUDIO_TOKENIZERS: Registry[type[AudioTokenizer]] = Registry(
     "audio tokenizer",
     {
         "soundstream": "videolm.tokenizers.audio.soundstream:SoundStream",
+        "encodec": "videolm.tokenizers.audio.pretrained:Encodec",
+        "dac": "videolm.tokenizers.audio.pretrained:Dac",
+        "mimi": "videolm.tokenizers.audio.pretrained:Mimi",
     },
 )
