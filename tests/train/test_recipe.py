@@ -160,3 +160,10 @@ def test_a_first_stage_comes_first_when_a_recipe_asks_for_one(tmp_path: Path, mo
     run = Run(tiny(tmp_path / "run", **steps, **stage))
     run.language_model(run.tokenizer())
     assert drawn == ["image"] * 4 + ["video"] * 4
+
+
+def test_other_weights_for_the_last_steps() -> None:
+    training = load_recipe("shapesworld/magvit_v2").tokenizer_training
+    early, late = ({name: training.weights(step)[name] for name in ("l1", "l2", "l4")} for step in (2759, 2760))
+    assert early == {"l1": 1, "l2": 5, "l4": 0}
+    assert late == {"l1": 0, "l2": 10, "l4": 300}

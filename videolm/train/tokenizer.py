@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from videolm.config import Config
 from videolm.data.example import Source
 from videolm.media import Video, contact_sheet
 from videolm.metrics import code_usage, psnr
@@ -27,10 +28,19 @@ from videolm.train.loop import Log, TrainingConfig, to_device, train
 
 Weight = Annotated[float, Field(ge=0)]
 
-
 Trained = Literal["image_tokenizer", "tokenizer", "decoder"]
 SEEDS: dict[Trained, int] = {"tokenizer": 2, "decoder": 3, "image_tokenizer": 4}
 """So that each stage sees other clips; 1 is for validation."""
+
+
+class Finish(Config):
+    """Other weights of the reconstruction terms for the last steps: what learns fastest need not end best."""
+
+    share: Annotated[float, Field(gt=0, lt=1)]
+    """Of the steps."""
+    l1: Weight
+    l2: Weight
+    l4: Weight
 
 
 class DecoderTraining(TrainingConfig):
@@ -45,11 +55,15 @@ class DecoderTraining(TrainingConfig):
     l2: Weight = 5.0
     l4: Weight = 0.0
     """Weight of the mean fourth power of the error: it counts where a few pixels are far off, as at small corners."""
+    finish: Finish | None = None
+    """Weights of these terms from some step on."""
     validation_clips: Annotated[int, Field(ge=1)] = 64
 
     def weights(self, step: int) -> dict[str, float]:
         """The weight of each loss term at `step`."""
-        return {"l1": self.l1, "l2": self.l2, "l4": self.l4}
+        late = self.finish is not None and step >= (1 - self.finish.share) * self.steps
+        now = self.finish if self.finish is not None and late else self
+        return {"l1": now.l1, "l2": now.l2, "l4": now.l4}
 
 
 class TokenizerTraining(DecoderTraining):
