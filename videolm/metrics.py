@@ -24,6 +24,18 @@ def psnr(one: Tensor, other: Tensor) -> Tensor:
     return 10 * (4 / error.clamp_min(4e-10)).log10()
 
 
+def snr(sound: Tensor, truth: Tensor) -> Tensor:
+    """Signal-to-noise ratio in dB of sounds (b, n): (b,), the power of the truth over that of the error, at most 100.
+
+    Where the truth is silent it is minus infinity.
+
+    >>> snr(torch.full((1, 4), 0.9), torch.ones(1, 4))
+    tensor([20.0000])
+    """
+    power, error = (value.float().square().mean(-1) for value in (truth, truth - sound))
+    return 10 * (power / error.clamp_min(1e-10 * power).clamp_min(1e-20)).log10()
+
+
 def ssim(one: Tensor, other: Tensor) -> Tensor:
     """Structural similarity of clips (b, 3, f, H, W) in [-1, 1]: (b,), the mean over frames, 1 for equal clips.
 

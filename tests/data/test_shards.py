@@ -43,7 +43,7 @@ def test_shards_hold_the_codes_and_captions_of_their_examples(
 ) -> None:
     assert len(shard) == 6
     batch = shard.read(np.array([4, 1]))
-    clips = [source[4].video.to_tensor(), source[1].video.to_tensor()]
+    clips = [source[4].media.to_tensor(), source[1].media.to_tensor()]
     assert torch.equal(batch.codes, encode(clips, tokenizer))
     assert [list(map(int, ids)) for ids in batch.captions[1]] == text.tokenize(source[1].captions)
 

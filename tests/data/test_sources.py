@@ -10,7 +10,7 @@ import pytest
 from videolm import shapesworld
 from videolm.data.sources import FolderData, ShapesWorldData, look, read_captions
 from videolm.errors import UserError
-from videolm.media import Image, Video, write_image, write_video
+from videolm.media import Audio, Image, Video, write_audio, write_image, write_video
 from videolm.shapes import Format
 
 SHAPE = Format(5, 32, 32)
@@ -29,15 +29,15 @@ def test_shapesworld_examples_are_the_worlds_own_and_splits_differ() -> None:
     data = ShapesWorldData(seed=5, clips=10)
     source = data.open("video", Format(17, 32, 32), 8.0, "train")
     scene = shapesworld.draw_scene(5, 3)
-    assert np.array_equal(source[3].video.frames, shapesworld.render(scene, 17, (32, 32)))
+    assert np.array_equal(source[3].media.frames, shapesworld.render(scene, 17, (32, 32)))
     assert source[3].captions == shapesworld.captions(scene)
     held = data.open("video", Format(17, 32, 32), 8.0, "validation")
-    assert not np.array_equal(held[3].video.frames, source[3].video.frames)
+    assert not np.array_equal(held[3].media.frames, source[3].media.frames)
 
 
 def test_frames_that_are_not_1_and_4k_are_the_first_of_a_clip_that_is() -> None:
     """16 frames, as 3D-VQ takes them, are those of the clip of 17."""
-    cut, whole = (ShapesWorldData().open("video", Format(f, 32, 32), 8.0, "train")[2].video for f in (16, 17))
+    cut, whole = (ShapesWorldData().open("video", Format(f, 32, 32), 8.0, "train")[2].media for f in (16, 17))
     assert np.array_equal(cut.frames, whole.frames[:16])
 
 
@@ -45,12 +45,12 @@ def test_one_file_is_a_source_too(folder: Path) -> None:
     source = FolderData(path=str(folder / "long.mp4"), validation_share=0, stride=1000).open(
         "video", SHAPE, 8.0, "train"
     )
-    assert len(source) == 1 and int(source[0].video.frames[-1].mean() / 4 + 0.5) == 4
+    assert len(source) == 1 and int(source[0].media.frames[-1].mean() / 4 + 0.5) == 4
 
 
 def test_pictures_are_one_frame_with_the_caption_less_its_motion() -> None:
     example = ShapesWorldData().open("image", Format(1, 32, 32), 8.0, "train")[0]
-    assert example.video.frames.shape == (1, 32, 32, 3)
+    assert example.media.frames.shape == (1, 32, 32, 3)
     assert example.captions == shapesworld.image_captions(shapesworld.draw_scene(1, 0))
 
 
@@ -61,9 +61,9 @@ def test_a_folder_gives_every_window_and_keeps_the_ends_for_validation(
     train, held = (data.open("video", SHAPE, 8.0, split) for split in ("train", "validation"))
     # 20 frames: 15 to train on (11 windows of 5), 5 held (1 window); 5 frames: too short to split, 1 window
     assert (len(train), len(held)) == (12, 1)
-    first = [number(train[index].video.frames[0]) for index in range(11)]
+    first = [number(train[index].media.frames[0]) for index in range(11)]
     assert first == list(range(11))
-    assert number(held[0].video.frames[0]) == 15
+    assert number(held[0].media.frames[0]) == 15
 
 
 def test_stride_spaces_the_windows(folder: Path) -> None:
@@ -106,13 +106,13 @@ def test_the_first_view_is_the_window_and_each_further_one_is_always_the_same(tm
     source, again = (data.open("video", SHAPE, 8.0, "train") for _ in range(2))
     plain = data.model_copy(update={"views": 1}).open("video", SHAPE, 8.0, "train")
     assert len(source) == 5 * 20
-    assert abs(source[2].video.frames.astype(int) - plain[2].video.frames).max() < 8
+    assert abs(source[2].media.frames.astype(int) - plain[2].media.frames).max() < 8
     views = [source[2 + 5 * view] for view in range(20)]
-    assert all(np.array_equal(view.video.frames, again[2 + 5 * i].video.frames) for i, view in enumerate(views))
-    assert len({view.video.frames.tobytes() for view in views}) == 20
+    assert all(np.array_equal(view.media.frames, again[2 + 5 * i].media.frames) for i, view in enumerate(views))
+    assert len({view.media.frames.tobytes() for view in views}) == 20
     assert [bool(view.captions) for view in views] == [True] + 19 * [False]
-    lightest = max(view.video.frames.max() for view in views)
-    assert lightest > plain[2].video.frames.max() + 20  # the sides that are cut from the window are seen too
+    lightest = max(view.media.frames.max() for view in views)
+    assert lightest > plain[2].media.frames.max() + 20  # the sides that are cut from the window are seen too
 
 
 def test_views_are_for_training_alone(tmp_path: Path, numbered: Callable[[int], Video]) -> None:
@@ -139,3 +139,56 @@ def test_a_look_is_a_part_in_any_of_sixteen_ways(size: tuple[int, int]) -> None:
         later = int(seen[-1, 0, 0, 2]) - int(seen[0, 0, 0, 2])
         ways.add((down, *(slope[axis] > 0 for slope, axis in zip(slopes, (down, right), strict=True)), later > 0))
     assert len(ways) == 16
+
+
+def test_shapesworld_sounds_as_its_clips_look() -> None:
+    config = ShapesWorldData(seed=3, clips=10)
+    heard, seen = (config.open(stream, Format(17, 32, 32), 8.0, "train") for stream in ("audio", "video"))
+    for index in range(3):
+        scene = shapesworld.draw_scene(3, index)
+        assert np.array_equal(heard[index].media.samples[0], shapesworld.sound(scene))
+        assert heard[index].captions == seen[index].captions
+    assert len(config.open("audio", Format(16, 32, 32), 8.0, "train")[0].media) == 32000
+    with pytest.raises(UserError, match="sounds at 8 frames a second"):
+        config.open("audio", Format(17, 32, 32), 12.0, "train")
+
+
+@pytest.fixture
+def sounding(tmp_path: Path) -> Path:
+    """A film of three seconds whose brightness and loudness tell the second, one that is silent, and a picture."""
+    frames = np.repeat(np.array([40, 120, 200], np.uint8), 8)[:, None, None, None]
+    clip = Video(np.broadcast_to(frames, (24, 32, 32, 3)).copy(), 8.0)
+    level = np.repeat([0.2, 0.4, 0.8], 16000) * np.sin(np.arange(48000) / 5)
+    write_video(clip, tmp_path / "a.mp4", audio=Audio.from_array(level, 16000))
+    write_video(clip, tmp_path / "silent.mp4")
+    write_image(Image(clip.frames[0]), tmp_path / "picture.png")
+    (tmp_path / "a.txt").write_text("it gets louder")
+    return tmp_path
+
+
+def test_windows_of_a_folder_sound(sounding: Path) -> None:
+    config = FolderData(path=str(sounding), validation_share=0, stride=8)
+    heard = config.open("audio", Format(5, 32, 32), 8.0, "train")
+    assert [len(example.media) for example in (heard[0], heard[1], heard[2])] == [10000] * 3
+    assert len(heard) == 3
+    loud = [np.abs(heard[index].media.samples[0, 1000:9000]).max() for index in range(3)]
+    assert np.allclose(loud, [0.2, 0.4, 0.8], atol=0.1)
+    assert heard[0].captions == ("it gets louder",)
+    plain = config.open("video", Format(5, 32, 32), 8.0, "train")
+    assert len(plain) == 6  # the silent one too
+    both = FolderData(path=str(sounding), validation_share=0, stride=8, sound=True)
+    seen = both.open("video", Format(5, 32, 32), 8.0, "train")
+    assert len(seen) == len(heard)
+    assert np.allclose([seen[index].media.frames.mean() for index in range(3)], [40, 120, 200], atol=4)
+
+
+def test_folder_of_sounds(tmp_path: Path) -> None:
+    for index in range(2):
+        write_audio(Audio.from_array(np.full(32000, 0.1 + 0.1 * index), 16000), tmp_path / f"{index}.flac")
+    config = FolderData(path=str(tmp_path), stride=4, sample_rate=8000, validation_share=0)
+    heard = config.open("audio", Format(9, 32, 32), 8.0, "train")
+    assert len(heard) == 2 * 2
+    assert len(heard[3].media) == 9000
+    assert heard[3].media.samples.mean() == pytest.approx(0.2, abs=0.01)
+    with pytest.raises(UserError, match="no training clips"):
+        config.open("video", Format(9, 32, 32), 8.0, "train")

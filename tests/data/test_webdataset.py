@@ -15,7 +15,7 @@ import pytest
 from videolm.data.example import Split
 from videolm.data.webdataset import WebDatasetData, WebDatasetSource, read_tars
 from videolm.errors import UserError
-from videolm.media import Video, write_video
+from videolm.media import Audio, Video, write_video
 from videolm.shapes import Format
 from videolm.train.recipe import Run, load_recipe
 
@@ -69,28 +69,28 @@ def tar(tmp_path: Path, film: Callable[[int], bytes]) -> Path:
 
 def test_windows_hold_the_frames_they_say(tar: Path, number: Callable[[np.ndarray], int]) -> None:
     source = opened(tar, stride=7)
-    seen = [[number(frame) for frame in source[index].video.frames] for index in range(len(source))]
+    seen = [[number(frame) for frame in source[index].media.frames] for index in range(len(source))]
     assert seen == [*([*range(first, first + 5)] for first in (0, 7, 14, 21, 28, 35)), [*range(5)]]
     assert [source[index].captions for index in (0, 5, 6)] == [("a long one",), ("a long one",), ("a short one",)]
     assert source.captions() == ["a long one", "a short one"]
 
 
 def test_the_same_index_gives_the_same_example(tar: Path) -> None:
-    before = [(example.video.frames, example.captions) for example in opened(tar, stride=3)]
+    before = [(example.media.frames, example.captions) for example in opened(tar, stride=3)]
     read_tars.cache_clear()  # as in a run that goes on
     source = opened(tar, stride=3)
     for index in reversed(range(len(source))):
         frames, captions = before[index]
-        assert np.array_equal(source[index].video.frames, frames) and source[index].captions == captions
+        assert np.array_equal(source[index].media.frames, frames) and source[index].captions == captions
     assert len(before) == len(source) == 13
 
 
 def test_pictures_come_from_stills_and_frames_and_are_no_clips(tar: Path, number: Callable[[np.ndarray], int]) -> None:
     source = opened(tar, STILL, stride=10)
-    seen = [(number(example.video.frames[0]), example.captions) for example in source]
+    seen = [(number(example.media.frames[0]), example.captions) for example in source]
     long = [(first, ("a long one",)) for first in (0, 10, 20, 30)]
     assert seen == [*long, (0, ("a short one",)), (0, ()), (2, ("a still",))]
-    assert all(example.video.frames.shape == (1, 32, 32, 3) for example in source)
+    assert all(example.media.frames.shape == (1, 32, 32, 3) for example in source)
     assert "a still" not in opened(tar).captions()
 
 
@@ -194,7 +194,7 @@ def test_a_film_shorter_than_its_header_says(
     longer = data.replace(b"00:00:02.5", b"00:00:02.9")  # 24 frames
     source = opened(pack(tmp_path / "x.tar", {"1.mkv": longer}), stride=18)
     assert len(source) == 2
-    assert [number(frame) for frame in source[1].video.frames] == [*range(15, 20)]
+    assert [number(frame) for frame in source[1].media.frames] == [*range(15, 20)]
 
 
 def test_a_clip_without_a_declared_length_gives_its_first_window(
@@ -205,7 +205,7 @@ def test_a_clip_without_a_declared_length_gives_its_first_window(
     files = {name: (tmp_path / name).read_bytes() for name in ("20.gif", "3.gif")}
     source = opened(pack(tmp_path / "x.tar", files), stride=1)
     assert len(source) == 2
-    assert [number(frame) for frame in source[0].video.frames] == [*range(5)]
+    assert [number(frame) for frame in source[0].media.frames] == [*range(5)]
     with pytest.raises(UserError, match=r"3.gif in .*x.tar has 3 of the 5 frames wanted at 8 a second; leave this"):
         source[1]
 
@@ -218,7 +218,7 @@ def test_names_lead_nowhere(tmp_path: Path) -> None:
         link = tarfile.TarInfo("5.png")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
         tar.addfile(link)
-    assert [int(example.video.frames[0].mean()) for example in opened(path, STILL)] == [0, 4, 12]
+    assert [int(example.media.frames[0].mean()) for example in opened(path, STILL)] == [0, 4, 12]
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["in", "x.tar"]
 
 
@@ -260,6 +260,20 @@ def test_a_recipe_reads_tars(tmp_path: Path, film: Callable[[int], bytes]) -> No
     recipe = load_recipe("own_clips", {**settings, "out": str(tmp_path / "run")})
     source = Run(recipe).source("video", "train")
     assert len(source) == 2
-    assert source[1].video.frames.shape == (17, 64, 64, 3)
+    assert source[1].media.frames.shape == (17, 64, 64, 3)
     with pytest.raises(UserError, match="unknown key 'data.strid'; did you mean 'stride'"):
         load_recipe("own_clips", {**settings, "data.strid": "4"})
+
+
+def test_sounds_of_films(tmp_path: Path, numbered: Callable[[int], Video], film: Callable[[int], bytes]) -> None:
+    level = np.repeat([0.2, 0.8], 16000) * np.sin(np.arange(32000) / 5)
+    loud = write_video(numbered(16), tmp_path / "loud.mp4", audio=Audio.from_array(level, 16000)).read_bytes()
+    path = pack(tmp_path / "sound.tar", {"1.mp4": film(16), "2.mp4": loud, "2.txt": b"louder", "3.png": picture(9)})
+    config = WebDatasetData(path=str(path), validation_share=0, stride=8)
+    heard = config.open("audio", CLIP, 8.0, "train")
+    assert len(heard) == 2
+    assert len(heard[0].media) == 10000
+    assert np.allclose([np.abs(heard[i].media.samples[0, 500:7500]).max() for i in (0, 1)], [0.2, 0.8], atol=0.1)
+    assert heard[1].captions == ("louder",)
+    seen = WebDatasetData(path=str(path), validation_share=0, stride=8, sound=True).open("video", CLIP, 8.0, "train")
+    assert [example.captions for example in seen] == [("louder",)] * 2

@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @torch.inference_mode()
 def test_the_numbers_are_those_of_encode_and_decode(tokenizer: VideoTokenizer, world: Source) -> None:
-    clips = torch.stack([world[index].video.to_tensor() for index in range(7)])
+    clips = torch.stack([world[index].media.to_tensor() for index in range(7)])
     codes = tokenizer.encode(clips)
     decoded = tokenizer.decode(codes).clamp(-1, 1)
     report = evaluate_tokenizer(tokenizer, world, batch=3)
@@ -64,7 +64,7 @@ def test_the_numbers_are_those_of_encode_and_decode(tokenizer: VideoTokenizer, w
 
 def test_shapesworld_clips_are_true_ones_that_the_judge_reads(tokenizer: VideoTokenizer, world: Source) -> None:
     truths = [shapesworld.draw_scene(3, index) for index in range(7)]
-    assert all(np.array_equal(world[i].video.frames, shapesworld.render(s, 5, (32, 32))) for i, s in enumerate(truths))
+    assert all(np.array_equal(world[i].media.frames, shapesworld.render(s, 5, (32, 32))) for i, s in enumerate(truths))
     assert evaluate_tokenizer(tokenizer, world).scores.keys() >= JUDGED
     held = open_source(None, SHAPE, 8.0, samples=9, seed=1000)
     assert [held[index].captions[0] for index in range(9)] == [shapesworld.caption(s) for s in scenes(9, "train", 1000)]
@@ -91,8 +91,8 @@ def test_of_files_the_part_kept_from_training_alone_may_be_measured(folder: Path
     trained = data.open("video", SHAPE, 8.0, "train")
     kept = open_source(str(folder), SHAPE, 8.0, samples=9, seed=0, held_out=0.6)
     assert 0 < len(kept) < len(whole)
-    shown = {frame.tobytes() for index in range(len(trained)) for frame in trained[index].video.frames}
-    assert not any(frame.tobytes() in shown for index in range(len(kept)) for frame in kept[index].video.frames)
+    shown = {frame.tobytes() for index in range(len(trained)) for frame in trained[index].media.frames}
+    assert not any(frame.tobytes() in shown for index in range(len(kept)) for frame in kept[index].media.frames)
 
 
 def test_where_nothing_is_kept_from_training(folder: Path) -> None:
@@ -131,7 +131,7 @@ def test_the_picture_shows_worst_median_and_best(tokenizer: VideoTokenizer, worl
     height = whole.height // 6  # a label above each row of frames
     order = np.argsort(report.psnr)
     for row, place in enumerate((order[0], order[3], order[-1])):
-        frame = world[place].video.frames[0].repeat(4, axis=0).repeat(4, axis=1)
+        frame = world[place].media.frames[0].repeat(4, axis=0).repeat(4, axis=1)
         strip = whole.pixels[2 * row * height : (2 * row + 1) * height]
         assert any(np.array_equal(strip[y : y + 128, 4:132], frame) for y in range(height - 127))
 

@@ -112,7 +112,7 @@ def test_a_tokenizer_alone_goes_through_its_stages(tmp_path: Path, tokenizer: st
     folders = {path.name for path in (tmp_path / "run").iterdir() if path.is_dir() and "training" not in path.name}
     assert folders == {"image_tokenizer", "video_tokenizer_start", "video_tokenizer"}
     start, end = (find_tokenizer(tmp_path / "run" / name) for name in ("video_tokenizer_start", "video_tokenizer"))
-    clip = Run(recipe, resume=True).source("video", "train")[0].video.to_tensor()[None]
+    clip = Run(recipe, resume=True).source("video", "train")[0].media.to_tensor()[None]
     assert torch.equal(start.encode(clip), end.encode(clip))  # the last stage left the codes
     image = find_tokenizer(tmp_path / "run" / "image_tokenizer")
     assert image.config == end.config.image()
@@ -133,7 +133,7 @@ def test_decoder_training_leaves_the_codes_and_is_gone_on_with(tmp_path: Path) -
     run = Run(recipe)
     trained = run.tokenizer()
     start = type(trained).from_pretrained(run.folder / "video_tokenizer_start")
-    clips = torch.stack([run.source("video", "train")[index].video.to_tensor() for index in range(4)])
+    clips = torch.stack([run.source("video", "train")[index].media.to_tensor() for index in range(4)])
     codes = trained.encode(clips)
     assert torch.equal(codes, start.encode(clips))
     assert not torch.allclose(trained.decode(codes), start.decode(codes))

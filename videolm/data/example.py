@@ -1,4 +1,4 @@
-"""What training clips are: examples by index, so that any batch of any step can be made again.
+"""What training data is: examples by index, so that any batch of any step can be made again.
 
 This is what exact resume rests on.
 """
@@ -6,28 +6,31 @@ This is what exact resume rests on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from videolm.media import Video
+from videolm.media import Audio, Video
 
 Split = Literal["train", "validation"]
+Media = TypeVar("Media", Video, Audio)
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
-class Example(NamedTuple):
-    """A clip (one frame: a picture) and the captions it may be trained with, none when it has none."""
+class Example(NamedTuple, Generic[Media]):
+    """A clip (one frame: a picture) or a sound, and the captions it may be trained with, none when it has none."""
 
-    video: Video
+    media: Media
     captions: tuple[str, ...]
 
 
-class Source(Protocol):
-    """Examples by index. `index` may be any integer below `len`; the same index gives the same example."""
+class Source(Protocol[Media]):
+    """Examples of one stream by index. `index` may be any integer below `len`; the same index gives the same example,
+    and another stream of the same data has there what belongs to it."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Example: ...
+    def __getitem__(self, index: int) -> Example[Media]: ...
 
     def captions(self) -> Sequence[str]:
         """Captions to make a sentencepiece model from."""

@@ -81,7 +81,7 @@ def tokenize(
         with progress(len(source), f"tokenize {folder.parent.name}/{folder.name}", "clip") as bar:
             for start in range(0, len(source), batch):
                 examples = [source[index] for index in range(start, min(start + batch, len(source)))]
-                codes = encode([example.video.to_tensor() for example in examples], tokenizer)
+                codes = encode([example.media.to_tensor() for example in examples], tokenizer)
                 for example, code in zip(examples, codes, strict=True):
                     ids = text.tokenize(example.captions)
                     cut += sum(len(row) > text_length for row in ids)
@@ -89,7 +89,7 @@ def tokenize(
                 bar.update(len(examples))
 
     features = Features({"codes": Sequence(Value("int32")), "captions": Sequence(Sequence(Value("int32")))})
-    first = source[0].video
+    first = source[0].media
     grid = tokenizer.grid(len(first), first.height, first.width)
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,13 +15,15 @@ from pydantic import Field
 
 from videolm import shapesworld
 from videolm.config import Config
-from videolm.data.example import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Example, Split
+from videolm.data.example import IMAGE_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES, Example, Split
 from videolm.data.webdataset import WebDatasetData
 from videolm.errors import UserError
-from videolm.media import Fit, Video, read_image, read_video
+from videolm.media import Audio, Fit, Video, probe, read_audio, read_image, read_video
 from videolm.media.clip import Pixels
 from videolm.media.fit import AnyFit
 from videolm.shapes import Format
+from videolm.shapesworld.sound import RATE as SOUND_RATE
+from videolm.shapesworld.world import FPS as WORLD_FPS
 
 LARGER = 2
 """How much larger than the model's frames are kept where parts are cut from them."""
@@ -49,7 +51,10 @@ class ShapesWorldData(Config):
 
 
 class ShapesWorldSource:
-    """See `Source`: canonical, background-first and listed captions; held-out combinations are never shown."""
+    """See `Source`: canonical, background-first and listed captions; held-out combinations are never shown.
+
+    A scene's sound is at the index of its clip.
+    """
 
     def __init__(self, config: ShapesWorldData, stream: str, shape: Format, fps: float, split: Split):
         self.stream, self.shape, self.fps = stream, shape, fps
@@ -57,19 +62,25 @@ class ShapesWorldSource:
         self.length = config.clips if split == "train" else config.validation_clips
         train = split == "train"
         self.two_objects, self.crowd = (config.two_objects, config.crowd) if train else (0.0, 0)
+        if stream == "audio" and fps != WORLD_FPS:
+            raise UserError(f"ShapesWorld sounds at {WORLD_FPS} frames a second, not {fps:g}: set fps to {WORLD_FPS}")
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> Example[Any]:
         scene = self._scene(index)
         size = (self.shape.height, self.shape.width)
         if self.stream == "image":
             pixels = shapesworld.render_image(scene, size)[None]
             return Example(Video(pixels, self.fps), shapesworld.image_captions(scene))
-        whole = 1 + 4 * -(-(self.shape.frames - 1) // 4)  # a scene is shown in so many; 16 frames are the first of 17
-        frames = shapesworld.render(scene, whole, size)[: self.shape.frames]
-        return Example(Video(frames, self.fps), shapesworld.captions(scene))
+        frames = self.shape.frames
+        whole = 1 + 4 * -(-(frames - 1) // 4)  # a scene is shown in so many; 16 frames are the first of 17
+        if self.stream == "audio":
+            samples = shapesworld.sound(scene, whole)[None, : round(frames * SOUND_RATE / self.fps)]
+            return Example(Audio(samples, SOUND_RATE), shapesworld.captions(scene))
+        clip = shapesworld.render(scene, whole, size)[:frames]
+        return Example(Video(clip, self.fps), shapesworld.captions(scene))
 
     def _scene(self, index: int) -> shapesworld.Scene:
         return shapesworld.draw_scene(self.seed, index, two_objects=self.two_objects, crowd=self.crowd)
@@ -94,6 +105,10 @@ class FolderData(Config):
     views: Annotated[int, Field(ge=1)] = 1
     """Examples made of a training window, for a tokenizer: first the window itself, then `look`s at parts of it,
     without its captions. With more than one, frames are kept twice as large and those to "crop" whole."""
+    sound: bool = False
+    """Only films that have sound, for tasks that need it."""
+    sample_rate: Annotated[int, Field(ge=1000, le=96_000)] = 16_000
+    """Samples a second that sounds are kept at."""
 
     def open(self, stream: str, shape: Format, fps: float, split: Split) -> FolderSource:
         return FolderSource(self, stream, shape, fps, split)
@@ -102,41 +117,63 @@ class FolderData(Config):
 class FolderSource:
     """See `Source`: every window of every clip. Frames are read once, at the model's rate and size, and kept.
 
-    All windows are there as they are first, then all once more for each further view.
+    All windows are there as they are first, then all once more for each further view. Sounds are those of the same
+    windows; in a folder without films, windows of its sound files.
     """
 
     def __init__(self, config: FolderData, stream: str, shape: Format, fps: float, split: Split):
         need = 1 if stream == "image" else shape.frames
-        self.fps, self.frames, self.size = fps, need, (shape.height, shape.width)
-        self.views = config.views if split == "train" else 1
+        self.stream, self.fps, self.frames, self.rate = stream, fps, need, config.sample_rate
+        self.size = (shape.height, shape.width)
+        self.views = config.views if split == "train" and stream != "audio" else 1
         larger, fit = (1, config.fit) if self.views == 1 else (LARGER, "cover" if config.fit == "crop" else config.fit)
         clips = read_folder(config.path, fit, fps, larger * shape.height, larger * shape.width)
-        self.clips = [clip for clip in clips if len(clip.video) >= need]
+        if config.sound or stream == "audio":
+            clips = [clip for clip in clips if clip.video is None or has_sound(clip.file)]
+        films = [clip for clip in clips if clip.video is not None]
+        self.clips = films if films or stream != "audio" else clips
         self.windows: list[tuple[int, int]] = []  # (clip, first frame)
         for index, clip in enumerate(self.clips):
-            length = len(clip.video)
+            length = self._length(clip)
+            if length < need:
+                continue
             kept = length - int(length * config.validation_share)
             if length - kept < need:
                 kept = length  # too little would be held out
             first, stop = (0, kept) if split == "train" else (kept, length)
             self.windows += [(index, start) for start in range(first, stop - need + 1, config.stride)]
         if split == "train" and not self.windows:
-            raise UserError(f"no training clips in {config.path}: no file has {need} frames at {fps:g} a second")
+            what = "sound of" if stream == "audio" else "no file has"
+            raise UserError(f"no training clips in {config.path}: {what} {need} frames at {fps:g} a second")
 
     def __len__(self) -> int:
         return len(self.windows) * self.views
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> Example[Any]:
         view, window = divmod(index, len(self.windows))
-        clip, start = self.windows[window]
-        video, captions = self.clips[clip]
-        frames = video.frames[start : start + self.frames]
+        which, start = self.windows[window]
+        clip = self.clips[which]
+        if self.stream == "audio":
+            return Example(self._heard(clip, start), clip.captions)
+        assert clip.video is not None
+        frames = clip.video.frames[start : start + self.frames]
         if self.views > 1:
             frames = look(frames, self.size, np.random.default_rng([view, window]) if view else None)
-        return Example(Video(np.ascontiguousarray(frames), self.fps), () if view else captions)
+        return Example(Video(np.ascontiguousarray(frames), self.fps), () if view else clip.captions)
 
     def captions(self) -> list[str]:
         return [text for clip in self.clips for text in clip.captions]
+
+    def _length(self, clip: FolderClip) -> int:
+        """Frames of a film, or that a sound file lasts for."""
+        if clip.video is not None:
+            return len(clip.video)
+        return int(read_sound(clip.file, self.rate).duration * self.fps)
+
+    def _heard(self, clip: FolderClip, start: int) -> Audio:
+        sound = read_sound(clip.file, self.rate)
+        first, count = (round(frames * self.rate / self.fps) for frames in (start, self.frames))
+        return Audio(sound.fitted(max(len(sound), first + count)).samples[:, first : first + count], self.rate)
 
 
 def look(frames: Pixels, size: tuple[int, int], rng: np.random.Generator | None = None) -> Pixels:
@@ -171,11 +208,30 @@ def _resize(frames: Pixels, size: tuple[int, int]) -> Pixels:
 DataConfig = Annotated[ShapesWorldData | FolderData | WebDatasetData, Field(discriminator="kind")]
 
 
-@lru_cache(maxsize=2)
-def read_folder(path: str, fit: AnyFit, fps: float, height: int, width: int) -> list[Example]:
-    """Every film and picture in a folder and below, or one, at one rate and size, with its captions.
+class FolderClip(NamedTuple):
+    """A film or picture, or a sound file, which has no video."""
 
-    Raises `UserError` for a path that does not exist and for a file that cannot be read.
+    file: Path
+    video: Video | None
+    captions: tuple[str, ...]
+
+
+@cache
+def read_sound(file: Path, rate: int) -> Audio:
+    """The sound of a film or a sound file, mono; kept, as frames are."""
+    return read_audio(file, rate=rate)
+
+
+@cache
+def has_sound(file: Path) -> bool:
+    return file.suffix.lower() not in IMAGE_SUFFIXES and probe(file).channels > 0
+
+
+@lru_cache(maxsize=2)
+def read_folder(path: str, fit: AnyFit, fps: float, height: int, width: int) -> list[FolderClip]:
+    """Every film, picture and sound file in a folder and below, or one: at one rate and size, with its captions.
+
+    Raises `UserError` for a path that does not exist and for a film or picture that cannot be read.
     """
     folder = Path(path)
     if not folder.exists():
@@ -188,9 +244,11 @@ def read_folder(path: str, fit: AnyFit, fps: float, height: int, width: int) -> 
             video = read_video(file, fps=fps, size=(height, width), fit=fit)
         elif file.suffix.lower() in IMAGE_SUFFIXES:
             video = Video(read_image(file, size=(height, width), fit=fit).pixels[None], fps)
+        elif file.suffix.lower() in SOUND_SUFFIXES:
+            video = None
         else:
             continue
-        found.append(Example(video, captions.get(file.relative_to(folder).as_posix(), ())))
+        found.append(FolderClip(file, video, captions.get(file.relative_to(folder).as_posix(), ())))
     return found
 
 
@@ -217,7 +275,7 @@ def read_captions(folder: Path) -> dict[str, tuple[str, ...]]:
             raise UserError(f"{table}: every entry needs 'file_name' and 'caption' ({error})") from error
     for path in folder.rglob("*.txt"):
         for clip in path.parent.glob(path.stem + ".*"):
-            if clip.suffix.lower() in VIDEO_SUFFIXES + IMAGE_SUFFIXES:
+            if clip.suffix.lower() in VIDEO_SUFFIXES + IMAGE_SUFFIXES + SOUND_SUFFIXES:
                 text = path.read_text(encoding="utf-8").strip()
                 if text:
                     found.setdefault(clip.relative_to(folder).as_posix(), []).append(text)

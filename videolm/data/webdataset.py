@@ -13,9 +13,9 @@ import json
 import sys
 import tarfile
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 from tqdm import tqdm
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from videolm.config import Config
 from videolm.data.example import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Example, Split
 from videolm.errors import UserError
-from videolm.media import Fit, Part, Video, declared_frames, read_image, read_video
+from videolm.media import Fit, Part, Video, declared_frames, probe, read_audio, read_image, read_video
 from videolm.progress import progress
 from videolm.shapes import Format
 
@@ -40,6 +40,10 @@ class WebDatasetData(Config):
     """Frames between the starts of two windows. Each is decoded when it is asked for, so more than a folder's."""
     validation_share: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
     """Samples that are kept for validation, about; which follows from the tar's name and the sample's."""
+    sound: bool = False
+    """Only films that have sound, for tasks that need it."""
+    sample_rate: Annotated[int, Field(ge=1000, le=96_000)] = 16_000
+    """Samples a second that sounds are read at."""
 
     def open(self, stream: str, shape: Format, fps: float, split: Split) -> WebDatasetSource:
         return WebDatasetSource(self, stream, shape, fps, split)
@@ -54,8 +58,11 @@ class WebDatasetSource:
     def __init__(self, config: WebDatasetData, stream: str, shape: Format, fps: float, split: Split):
         need = 1 if stream == "image" else shape.frames
         self.need, self.fps, self.fit, self.size = need, fps, config.fit, (shape.height, shape.width)
+        self.rate = config.sample_rate if stream == "audio" else None
         every = read_tars(config.path, fps)
         clips = [clip for clip in every if (clip.lot < config.validation_share) == (split == "validation")]
+        if config.sound or stream == "audio":
+            clips = [clip for clip in clips if not clip.is_picture and has_sound(clip.part)]
         self.windows: list[tuple[Clip, int]] = []  # (clip, first frame)
         for clip in clips:
             length = need if clip.frames is None else clip.frames
@@ -69,10 +76,13 @@ class WebDatasetSource:
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> Example[Any]:
         """Raises `UserError` for a clip that is damaged or shorter than its header declares."""
         clip, first = self.windows[index]
         try:
+            if self.rate is not None:
+                start, seconds = first / self.fps, self.need / self.fps
+                return Example(read_audio(clip.part, rate=self.rate, start=start, seconds=seconds), clip.captions)
             if clip.is_picture:
                 video = Video(read_image(clip.part, size=self.size, fit=self.fit).pixels[None], self.fps)
             else:
@@ -107,6 +117,12 @@ class Clip(NamedTuple):
     is_picture: bool
     captions: tuple[str, ...]
     lot: float  # of its sample, in [0, 1): those below the share are for validation
+
+
+@cache
+def has_sound(part: Part) -> bool:
+    """Whether a film's header names a sound."""
+    return probe(part).channels > 0
 
 
 @lru_cache(maxsize=2)  # a recipe's `data` and `tokenizer_data`

@@ -104,7 +104,7 @@ def evaluate_tokenizer(
     with progress(len(indices), "reconstruct", "clip") as bar:
         for start in range(0, len(indices), batch):
             examples = [source[index] for index in indices[start : start + batch]]
-            clips = torch.stack([example.video.to_tensor() for example in examples]).to(weights.device)
+            clips = torch.stack([example.media.to_tensor() for example in examples]).to(weights.device)
             if with_ssim:
                 check_ssim(*clips.shape[-2:])
             given = clips.to(weights.dtype)
@@ -155,7 +155,7 @@ def comparison(report: TokenizerReport, tokenizer: VideoTokenizer, source: Sourc
     device = next(tokenizer.parameters()).device
     rows = []
     for name, place in places.items():
-        clip = source[report.indices[place]].video
+        clip = source[report.indices[place]].media
         decoded = tokenizer.decode(report.codes[place : place + 1].to(device))[0]
         rows.append((f"{name} of {len(order)}: clip {report.indices[place]}", clip))
         rows.append((f"its reconstruction, {report.psnr[place]:.2f} dB", Video.from_tensor(decoded, clip.fps)))

@@ -24,7 +24,7 @@ from videolm.tokenizers.text.t5 import SENTENCEPIECE_FILE, TextEncoder
 from videolm.vocabulary import Vocabulary
 
 INDEX, VOCABULARY, TASKS = "model_index.json", "vocabulary.json", "tasks.json"
-TOKENIZER, TEXT, LM = "video_tokenizer", "text_encoder", "language_model"
+TOKENIZER, AUDIO_TOKENIZER, TEXT, LM = "video_tokenizer", "audio_tokenizer", "text_encoder", "language_model"
 SHIPPED = Path(__file__).parent.parent / "weights" / "shapesworld"
 
 

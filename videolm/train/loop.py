@@ -80,6 +80,11 @@ class Log:
         if self.rank == 0:
             self._board.add_image(name, pixels, step, dataformats="HWC")
 
+    def sound(self, step: int, name: str, samples: Tensor, rate: int) -> None:
+        """A sound (n,) in [-1, 1]."""
+        if self.rank == 0:
+            self._board.add_audio(name, samples, step, rate)
+
     def close(self) -> None:
         if self.rank == 0:
             self._file.close()

@@ -28,32 +28,41 @@ from videolm.files import atomic_path
 from videolm.generate.sampling import Sampling
 from videolm.model.config import LMConfig, PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
-from videolm.pipeline.folder import TOKENIZER, save_model
+from videolm.pipeline.folder import AUDIO_TOKENIZER, TOKENIZER, save_model
+from videolm.registry import Registry
 from videolm.sequence import lay_out
 from videolm.shapes import Format
 from videolm.tasks import TASKS
 from videolm.tasks.task_set import TaskSet
+from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
 from videolm.tokenizers.text.t5 import T5Settings, TextEncoder
+from videolm.train.audio_tokenizer import AudioTraining, train_audio_tokenizer
 from videolm.train.engine import EngineConfig, device, rank, wait_for_all
 from videolm.train.language_model import LMTraining, train_language_model
 from videolm.train.tokenizer import DecoderTraining, ImageTraining, TokenizerTraining, train_tokenizer
 from videolm.vocabulary import Vocabulary
 
-PRESET_SECTIONS = ("tokenizer", "lm")
+PRESET_SECTIONS = ("tokenizer", "audio_tokenizer", "lm")
 
 
-def _tokenizer_config(value: Any) -> Any:
+def _settings_of(registry: Registry[Any]) -> BeforeValidator:
     """The settings of the registered tokenizer that `name` says."""
-    if not isinstance(value, Mapping):
-        return value
-    if "name" not in value:
-        raise ValueError(f"name must be given: one of {', '.join(VIDEO_TOKENIZERS)}")
-    return parse(VIDEO_TOKENIZERS.get(str(value["name"])).Settings, value)
+
+    def settings(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        if "name" not in value:
+            raise ValueError(f"name must be given: one of {', '.join(registry)}")
+        return parse(registry.get(str(value["name"])).Settings, value)
+
+    return BeforeValidator(settings)
 
 
-TokenizerConfig = Annotated[SerializeAsAny[Config], BeforeValidator(_tokenizer_config)]
+TokenizerConfig = Annotated[SerializeAsAny[Config], _settings_of(VIDEO_TOKENIZERS)]
 """The config of any tokenizer in `VIDEO_TOKENIZERS`."""
+AudioTokenizerConfig = Annotated[SerializeAsAny[Config], _settings_of(AUDIO_TOKENIZERS)]
+"""The config of any tokenizer in `AUDIO_TOKENIZERS`."""
 
 
 class Recipe(Config):
@@ -71,7 +80,7 @@ class Recipe(Config):
     text_length: Annotated[int, Field(ge=1)] = 64
     tasks: dict[str, Annotated[float, Field(gt=0)]] = {}
     """Tasks of the language model by name, with their share of its training steps."""
-    tokenizer: TokenizerConfig
+    tokenizer: TokenizerConfig | None = None
     tokenizer_data: DataConfig | None = None
     """What the tokenizer learns from, where that is not `data`."""
     image_training: ImageTraining | None = None
@@ -79,6 +88,11 @@ class Recipe(Config):
     tokenizer_training: TokenizerTraining = TokenizerTraining()
     decoder_training: DecoderTraining | None = None
     """A last stage in which the codes stay what they are and the tokenizer's decoder learns alone."""
+    audio_tokenizer: AudioTokenizerConfig | None = None
+    """The codec of sound, where one is wanted."""
+    audio_data: DataConfig | None = None
+    """What the codec learns from, where that is not `data`."""
+    audio_training: AudioTraining = AudioTraining()
     text: T5Settings = T5Settings()
     lm: LMConfig | None = None
     """Without one the recipe makes a tokenizer alone."""
@@ -94,6 +108,10 @@ class Recipe(Config):
         for name in self.tasks:
             if name not in TASKS:
                 raise ValueError(f"unknown task '{name}'; {nearest(name, TASKS)}")
+        if self.tokenizer is None and self.audio_tokenizer is None:
+            raise ValueError("there is nothing to make: give a tokenizer or an audio_tokenizer")
+        if self.lm is not None and self.tokenizer is None:
+            raise ValueError("a language model needs a tokenizer")
         if bool(self.tasks) != (self.lm is not None):
             raise ValueError("a language model needs tasks, and tasks a language model: give both lm and tasks")
         if self.evaluation_samples and self.lm is None:
@@ -200,7 +218,10 @@ class Run:
             raise UserError(f"{self.folder} is not empty: choose another --out")
         if not written.exists():
             for split in ("train", "validation"):  # what is wrong with the data is said before anything is written
-                self.source("video", split)
+                if recipe.tokenizer is not None:
+                    self.source("video", split)
+                if recipe.audio_tokenizer is not None:
+                    self.source("audio", split, recipe.audio_data)
         self.folder.mkdir(parents=True, exist_ok=True)
         if not written.exists():
             with atomic_path(written) as path:
@@ -208,13 +229,16 @@ class Run:
 
     def train(self) -> Path:
         """Run every stage that is not done; returns the folder of the model, or of the tokenizer where it is all."""
-        if self.recipe.lm is None:
-            self.tokenizer()
-            return self.folder / TOKENIZER
-        model = self.folder / "model"
+        recipe, model = self.recipe, self.folder / "model"
         if model.exists():
             return model
+        if recipe.audio_tokenizer is not None:
+            self.audio_tokenizer()
+        if recipe.tokenizer is None:
+            return self.folder / AUDIO_TOKENIZER
         tokenizer = self.tokenizer()
+        if recipe.lm is None:
+            return self.folder / TOKENIZER
         text, lm = self.language_model(tokenizer)
         tasks, vocabulary = self.recipe.task_set, self.vocabulary(tokenizer)
         if rank() == 0:
@@ -223,7 +247,7 @@ class Run:
         wait_for_all()
         return model
 
-    def source(self, stream: str, split: Any, data: DataConfig | None = None) -> Source:
+    def source(self, stream: str, split: Any, data: DataConfig | None = None) -> Source[Any]:
         """Examples of a stream, from `data` or else the recipe's own."""
         shape = self.recipe.formats[0]
         shape = Format(1, shape.height, shape.width) if stream == "image" else shape
@@ -236,6 +260,8 @@ class Run:
     def tokenizer(self) -> VideoTokenizer:
         """The trained video tokenizer: read when its stages are done, else trained."""
         recipe = self.recipe
+        if recipe.tokenizer is None:
+            raise UserError("the recipe has no tokenizer section, so there is no video tokenizer to train")
         kind = VIDEO_TOKENIZERS.get(recipe.tokenizer.name)  # type: ignore[attr-defined]  # each has one
         done, start, pictures = (self.folder / name for name in (TOKENIZER, TOKENIZER + "_start", "image_tokenizer"))
         if done.exists():
@@ -276,6 +302,28 @@ class Run:
             fps=recipe.fps,
         )
         _finish(done, tokenizer.save_pretrained, work)
+
+    def audio_tokenizer(self) -> AudioTokenizer:
+        """The trained audio tokenizer: read when its stage is done, else trained."""
+        recipe, done = self.recipe, self.folder / AUDIO_TOKENIZER
+        if recipe.audio_tokenizer is None:
+            raise UserError("the recipe has no audio_tokenizer section, so there is no audio tokenizer to train")
+        kind = AUDIO_TOKENIZERS.get(recipe.audio_tokenizer.name)  # type: ignore[attr-defined]  # each has one
+        if not done.exists():
+            torch.manual_seed(recipe.seed)
+            work = self.folder / "audio_training"
+            tokenizer = kind(recipe.audio_tokenizer).to(device())
+            train_audio_tokenizer(
+                tokenizer,
+                self.source("audio", "train", recipe.audio_data),
+                self.source("audio", "validation", recipe.audio_data),
+                recipe.audio_training,
+                recipe.engine,
+                folder=work,
+                seed=recipe.seed,
+            )
+            _finish(done, tokenizer.save_pretrained, work)
+        return kind.from_pretrained(done).to(device())
 
     def language_model(self, tokenizer: VideoTokenizer) -> tuple[TextEncoder, PrefixLM]:
         """The trained text encoder and language model; token shards are made where they are missing."""

@@ -116,7 +116,7 @@ class Objective(nn.Module):
 
 def draw_clips(source: Source, rng: np.random.Generator, size: int) -> Tensor:
     """`size` clips (b, 3, f, H, W) of a source, drawn with `rng`."""
-    return torch.stack([source[int(index)].video.to_tensor() for index in rng.integers(len(source), size=size)])
+    return torch.stack([source[int(index)].media.to_tensor() for index in rng.integers(len(source), size=size)])
 
 
 @torch.inference_mode()

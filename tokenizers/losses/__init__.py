@@ -1,0 +1,1 @@
+"""What reconstructions are compared by, beyond the pixels and samples themselves."""
