@@ -66,5 +66,5 @@ $(VENV)/.core: $(VENV)/.torch $(NEEDS)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch $(NEEDS)
-	$(INSTALL) --no-build-isolation -e '.[train,evaluate,dev]'
+	$(INSTALL) --no-build-isolation -e '.[train,evaluate,conditions,dev]'
 	@touch $(VENV)/.core $@
