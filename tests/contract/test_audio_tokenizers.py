@@ -66,7 +66,7 @@ def tokenizer(request: pytest.FixtureRequest) -> AudioTokenizer:
             if value.is_floating_point() and value.ndim > 1:  # tables are empty at the start
                 value.copy_(torch.randn_like(value) * (0.3 if "quantizer" in name else value[0].numel() ** -0.5))
     else:
-        made(make_sound(made, 40, batch=4).float())  # k-means lays the tables where latents are
+        made(make_sound(made, 400, batch=4).float())  # k-means lays the tables where latents are
     return made.eval().double().requires_grad_(False)
 
 

@@ -82,6 +82,7 @@ def test_start_with_fewer_latents_than_entries() -> None:
     out = quantizer(latents(1, 10))
     assert torch.isfinite(out.vectors).all()
     assert all(torch.isfinite(table.table).all() for table in quantizer.tables)
+    assert len(quantizer.tables[0].table.unique(dim=0)) == 64  # no two codes for one entry
 
 
 def test_all_levels_learn() -> None:

@@ -152,9 +152,11 @@ class VQ(Quantizer):
         """Place the table where latents (n, dim) are: entries drawn from them, then rounds of k-means."""
         generator = torch.Generator().manual_seed(0)
         drawn = torch.randperm(len(latents), generator=generator)[: self.codebook_size]
-        if len(drawn) < self.codebook_size:  # fewer latents than entries: some twice
-            drawn = drawn[torch.arange(self.codebook_size) % len(drawn)]
-        table = latents[drawn.to(latents.device)]
+        surplus = self.codebook_size - len(drawn)
+        again = drawn[torch.arange(surplus) % len(drawn)]  # where there are more entries than latents: near these
+        noise = torch.randn(surplus, self.dim, generator=generator).to(latents.device) * latents.std().clamp_min(0.01) / 10
+        table = torch.cat([latents[drawn.to(latents.device)], latents[again.to(latents.device)] + noise])
+        table = self._place(table)
         for _ in range(self.config.kmeans):
             codes = self._nearest(latents, table)
             counts = torch.bincount(codes, minlength=self.codebook_size)
