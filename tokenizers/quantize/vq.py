@@ -154,11 +154,9 @@ class VQ(Quantizer):
         drawn = torch.randperm(len(latents), generator=generator)[: self.codebook_size]
         surplus = self.codebook_size - len(drawn)
         again = drawn[torch.arange(surplus) % len(drawn)]  # where there are more entries than latents: near these
-        noise = (
-            torch.randn(surplus, self.dim, generator=generator).to(latents.device) * latents.std().clamp_min(0.01) / 10
-        )
-        table = torch.cat([latents[drawn.to(latents.device)], latents[again.to(latents.device)] + noise])
-        table = self._place(table)
+        spread = latents.std().clamp_min(0.01) / 10
+        noise = spread * torch.randn(surplus, self.dim, generator=generator).to(latents.device)
+        table = self._place(torch.cat([latents[drawn.to(latents.device)], latents[again.to(latents.device)] + noise]))
         for _ in range(self.config.kmeans):
             codes = self._nearest(latents, table)
             counts = torch.bincount(codes, minlength=self.codebook_size)
