@@ -15,6 +15,7 @@ from videolm.metrics import snr
 from videolm.shapes import Format
 from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
 from videolm.tokenizers.audio.soundstream import SoundStream, SoundStreamConfig
+from videolm.tokenizers.losses.adversarial import DiscriminatorConfig
 from videolm.tokenizers.quantize.rvq import RVQConfig
 from videolm.train.audio_tokenizer import AudioTraining, draw_sounds, spectrograms, train_audio_tokenizer
 from videolm.train.engine import EngineConfig, OptimizerConfig
@@ -38,11 +39,13 @@ def sounds(split: Any = "train") -> Any:
     return ShapesWorldData(seed=5, clips=200, validation_clips=16).open("audio", CLIP, 8.0, split)
 
 
-def trained(folder: Path, steps: int, source: Any = None, minutes: float = 0) -> tuple[AudioTokenizer, Any]:
+def trained(
+    folder: Path, steps: int, source: Any = None, minutes: float = 0, **more: Any
+) -> tuple[AudioTokenizer, Any]:
     tokenizer, held = codec(), sounds("validation")
     optimizer = OptimizerConfig(name="muon", lr=2e-3, muon_lr=0.02, betas=(0.9, 0.99), weight_decay=1e-4)
     settings: dict[str, Any] = {"batch": 8, "seconds": 0.5, "windows": (256, 64), "optimizer": optimizer}
-    config = AudioTraining(steps=steps, validation_sounds=8, checkpoint_minutes=minutes, **settings)
+    config = AudioTraining(steps=steps, validation_sounds=8, checkpoint_minutes=minutes, **settings, **more)
     engine = EngineConfig(precision="float32")
     result = train_audio_tokenizer(tokenizer, source or sounds(), held, config, engine, folder=folder, seed=0)
     return tokenizer.eval(), result
@@ -60,8 +63,12 @@ def test_it_learns(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").iterdir())
 
 
-def test_resumed_it_is_as_if_never_stopped(tmp_path: Path) -> None:
-    whole, _ = trained(tmp_path / "whole", 6)
+@pytest.mark.parametrize("adversarial", [False, True])
+def test_resumed_it_is_as_if_never_stopped(tmp_path: Path, adversarial: bool) -> None:
+    more: dict[str, Any] = {}
+    if adversarial:
+        more = {"discriminator": DiscriminatorConfig(windows=(128,), channels=4), "discriminator_start": 0.3}
+    whole, _ = trained(tmp_path / "whole", 6, **more)
     source, read = sounds(), iter(range(8 * 3 + 2))
 
     class Stopping(Sequence[Any]):
@@ -76,10 +83,21 @@ def test_resumed_it_is_as_if_never_stopped(tmp_path: Path) -> None:
             return source[index]
 
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "half", 6, source=Stopping())
-    again, _ = trained(tmp_path / "half", 6)
+        trained(tmp_path / "half", 6, source=Stopping(), **more)
+    again, _ = trained(tmp_path / "half", 6, **more)
     for name, value in whole.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_a_discriminator_comes_in_when_it_should(tmp_path: Path) -> None:
+    config = AudioTraining(steps=10, discriminator=DiscriminatorConfig(), discriminator_start=0.5)
+    assert "discriminator" not in config.weights(4) and config.weights(5)["features"] == 10
+    plain, _ = trained(tmp_path / "plain", 3)
+    judged, _ = trained(tmp_path / "judged", 3, discriminator=DiscriminatorConfig(windows=(128,), channels=4))
+    assert set(plain.state_dict()) == set(judged.state_dict())
+    assert not torch.equal(
+        plain.state_dict()["decoder.layers.0.weight"], judged.state_dict()["decoder.layers.0.weight"]
+    )
 
 
 def test_sounds_that_are_drawn() -> None:

@@ -1,4 +1,4 @@
-"""Training an audio codec on raw sound: samples, spectra and the quantiser's commitment."""
+"""Training an audio codec on raw sound: samples, spectra, the quantiser's commitment, and a discriminator if asked."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from videolm.data.example import Source
 from videolm.media import Audio
 from videolm.metrics import code_usage, snr
 from videolm.tokenizers.audio.protocol import AudioTokenizer
+from videolm.tokenizers.losses.adversarial import Adversary, DiscriminatorConfig
 from videolm.tokenizers.losses.spectral import magnitudes, spectral_distance
 from videolm.train.engine import Engine, EngineConfig, OptimizerConfig
 from videolm.train.loop import Log, TrainingConfig, to_device, train
@@ -37,30 +38,43 @@ class AudioTraining(TrainingConfig):
     windows: tuple[Annotated[int, Field(ge=16, le=8192)], ...] = (2048, 512, 128)
     """Samples of its windows."""
     commitment: Weight = 0.25
+    discriminator: DiscriminatorConfig | None = None
+    """Of the adversarial terms, where they are wanted."""
+    discriminator_start: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the steps before it comes in."""
+    adversarial: Weight = 1.0
+    features: Weight = 10.0
+    """Weight of the distance of the discriminator's features."""
     validation_sounds: Annotated[int, Field(ge=1)] = 64
 
-    @property
-    def weights(self) -> dict[str, float]:
-        return {"l1": self.l1, "spectral": self.spectral, "commitment": self.commitment}
+    def weights(self, step: int) -> dict[str, float]:
+        """The weight of each loss term at `step`."""
+        weights = {"l1": self.l1, "spectral": self.spectral, "commitment": self.commitment}
+        if self.discriminator is not None and step >= self.discriminator_start * self.steps:
+            weights |= {"adversarial": self.adversarial, "features": self.features, "discriminator": 1.0}
+        return weights
 
 
 class Objective(nn.Module):
-    """The codec with its loss, as the engine calls it: a batch is sounds (b, n)."""
+    """The codec with its loss, as the engine calls it: a batch is (sounds (b, n), weights of the terms)."""
 
     def __init__(self, tokenizer: AudioTokenizer, config: AudioTraining):
         super().__init__()
-        self.tokenizer = tokenizer
-        self.windows, self.weights = config.windows, config.weights
+        self.tokenizer, self.windows = tokenizer, config.windows
+        self.adversary = None if config.discriminator is None else Adversary(config.discriminator)
 
-    def forward(self, sounds: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: tuple[Tensor, dict[str, float]]) -> tuple[Tensor, dict[str, Tensor]]:
+        sounds, weights = batch
         out = self.tokenizer(sounds.to(next(self.parameters()).dtype))
         terms = {
             "l1": (out.audio.float() - sounds).abs().mean(),
             "spectral": spectral_distance(out.audio, sounds, self.windows),
             **out.losses,
         }
-        loss = torch.stack([weight * terms[name] for name, weight in self.weights.items()]).sum()
-        return loss, {name: terms[name].detach() for name in self.weights}
+        if self.adversary is not None and "discriminator" in weights:
+            terms |= self.adversary(out.audio, sounds)
+        loss = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
+        return loss, {name: terms[name].detach() for name in weights}
 
 
 def draw_sounds(
@@ -95,7 +109,8 @@ def train_audio_tokenizer(
         made = []
         for micro in range(engine_config.accumulate):
             rng = np.random.default_rng([seed, 5, step, micro, engine.rank])
-            made.append(draw_sounds(source, tokenizer, rng, config.batch, config.seconds).to(engine.device))
+            sounds = draw_sounds(source, tokenizer, rng, config.batch, config.seconds)
+            made.append((sounds.to(engine.device), config.weights(step)))
         return made
 
     @torch.inference_mode()
