@@ -3,6 +3,8 @@
 A new tokenizer is tested by a line in `CASES`.
 """
 
+import importlib
+import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -77,7 +79,8 @@ def make_sound(tokenizer: AudioTokenizer, frames: int, seed: int = 0, batch: int
 
 
 def test_every_registered_tokenizer_is_tested() -> None:
-    assert {case["name"] for case in CASES.values()} == set(AUDIO_TOKENIZERS)
+    needed_elsewhere = {"encodec_package"}  # which cannot be loaded here: below
+    assert {case["name"] for case in CASES.values()} == set(AUDIO_TOKENIZERS) - needed_elsewhere
 
 
 def test_shapes(tokenizer: AudioTokenizer) -> None:
@@ -220,3 +223,29 @@ def test_codecs_of_transformers(kind: type[PretrainedCodec], small: dict[str, An
 def test_encodec_of_48_khz_is_refused() -> None:
     with pytest.raises(UserError, match="take the one of 24 kHz"):
         Encodec(Encodec.Settings(model=ENCODEC | {"normalize": True}))
+
+
+def test_the_package_encodec_gives_its_own_codes_and_sound(tmp_path: Path) -> None:
+    kind = AUDIO_TOKENIZERS.get("encodec_package")
+    try:
+        importlib.import_module("encodec")
+    except (ImportError, OSError) as error:
+        pytest.skip(f"the package encodec cannot be loaded: {error}")
+    torch.manual_seed(0)
+    codec = kind(kind.Settings(levels=4)).eval()
+    sound = make_sound(codec, 75).float()
+    with torch.inference_mode():
+        codes = codec.encode(sound)
+        codec.model.set_target_bandwidth(3.0)
+        ((theirs, _),) = codec.model.encode(sound[:, None])
+        assert torch.equal(codes, theirs)
+        assert torch.equal(codec.decode(codes), codec.model.decode([(theirs, None)])[:, 0])
+    codec.save_pretrained(tmp_path)
+    assert torch.equal(kind.from_pretrained(tmp_path).encode(sound), codes)
+
+
+def test_without_the_package_encodec_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "encodec", None)
+    kind = AUDIO_TOKENIZERS.get("encodec_package")
+    with pytest.raises(UserError, match="or take 'encodec', the same model by transformers"):
+        kind(kind.Settings())
