@@ -2,6 +2,13 @@
 
 from videolm.tasks.task import Task, Text, Visual
 
+unconditional_image = Task(
+    name="unconditional_image",
+    summary="A picture, from nothing.",
+    prompt="image",
+    outputs=(Visual(stream="image"),),
+)
+
 unconditional_video = Task(
     name="unconditional_video",
     summary="A clip, from nothing.",
@@ -23,5 +30,13 @@ text_to_video = Task(
     summary="A clip that shows what the prompt says.",
     prompt="video",
     inputs=(Text(),),
+    outputs=(Visual(),),
+)
+
+class_to_video = Task(
+    name="class_to_video",
+    summary="A clip of the class that the prompt names.",
+    prompt="class",
+    inputs=(Text(content="class"),),
     outputs=(Visual(),),
 )

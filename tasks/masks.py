@@ -11,8 +11,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from videolm.registry import Registry
-
 Mask = Callable[[int, int, int, bool], Tensor]
 """(frames, height, width, backwards) -> (f, H, W) bool, true where hidden. `backwards` turns round what moves."""
 
@@ -64,20 +62,3 @@ def _middle(side: int) -> Tensor:
     """The middle half of a side: (side,) bool."""
     place = (torch.arange(side) + 0.5) / side
     return (place - 0.5).abs() < 0.25
-
-
-MASKS: Registry[Mask] = Registry(
-    "mask",
-    {
-        name: f"videolm.tasks.masks:{name}"
-        for name in (
-            "inpainting_central",
-            "inpainting_dynamic",
-            "outpainting_central",
-            "outpainting_vertical",
-            "outpainting_horizontal",
-            "outpainting_dynamic",
-        )
-    },
-)
-"""By the name that a task gives; a user's own are registered from their file."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from videolm.config import Config, nearest
+from videolm.config import Config, nearest, parse
 from videolm.errors import UserError
 from videolm.shapes import Format
 from videolm.tasks.task import Task, Variant
@@ -29,6 +30,14 @@ class TaskSet(Config):
             raise ValueError("a model needs at least one task and one format")
         if len({task.name for task in self.tasks}) != len(self.tasks):
             raise ValueError("a task is named twice")
+        seen: dict[tuple[object, ...], str] = {}
+        for variant in self.variants():
+            other = seen.setdefault(variant.looks, variant.task.name)
+            if other != variant.task.name:
+                raise ValueError(
+                    f"{other} and {variant.task.name} look alike to the model, which sees "
+                    f"<task:{variant.task.prompt}> and the same inputs: give one of them another prompt"
+                )
         return self
 
     @property
@@ -54,6 +63,15 @@ class TaskSet(Config):
 
     def variants(self) -> list[Variant]:
         return [variant for task in self.tasks for variant in task.variants(self.formats)]
+
+    def with_tasks(self, tasks: Iterable[Task]) -> TaskSet:
+        """This set with the `tasks` it lacks. Raises `UserError` for another task of a name that it has."""
+        known = {task.name: task for task in self.tasks}
+        new = [task for task in tasks if known.get(task.name) != task]
+        for task in new:
+            if task.name in known:
+                raise UserError(f"the model knows another task '{task.name}': choose another name for yours")
+        return parse(TaskSet, {**dict(self), "tasks": (*self.tasks, *new)})
 
     def get(self, name: str) -> Task:
         """A task by name. Raises `UserError` naming the nearest one."""

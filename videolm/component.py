@@ -79,6 +79,7 @@ def save_weights(state: dict[str, torch.Tensor], folder: Path, dtype: torch.dtyp
         return (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous().cpu()
 
     save_file({name: cast(value) for name, value in state.items()}, folder / WEIGHTS_FILE, {"format": "pt"})
+    (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors' own files are readable by their owner alone
 
 
 def load_weights(module: nn.Module, folder: str | Path) -> None:

@@ -98,7 +98,7 @@ def parse(
     try:
         return TypeAdapter(kind).validate_python(merged)
     except ValidationError as error:
-        raise UserError((f"{source}: " if source else "") + _explain(kind, error)) from error
+        raise UserError((f"{source}: " if source else "") + explain(error, kind)) from error
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _set(tree: dict[str, Any], path: list[str], value: Any, dotted: str) -> None
     tree[path[-1]] = value
 
 
-def _explain(kind: Any, error: ValidationError) -> str:
+def explain(error: ValidationError, kind: Any) -> str:
     """The first problem of a pydantic error, in one line."""
     problem = error.errors()[0]
     if problem["type"] == "extra_forbidden":

@@ -25,6 +25,22 @@ class TokenGrid(NamedTuple):
         return self.t * self.h * self.w
 
 
+class SoundGrid(NamedTuple):
+    """Codes of a sound: so many levels at every codec frame, of `stride` samples."""
+
+    sample_rate: int
+    stride: int
+    levels: int
+
+    def frames(self, seconds: float) -> int:
+        """Whole codec frames in a time.
+
+        >>> SoundGrid(16000, 320, 4).frames(17 / 8), SoundGrid(16000, 320, 4).frames(41 / 8)
+        (106, 256)
+        """
+        return round(seconds * self.sample_rate) // self.stride
+
+
 class Format(NamedTuple):
     """Size of a clip in pixels. One frame is an image."""
 

@@ -95,3 +95,11 @@ class Vocabulary(Config):
                 f"the video tokenizer has {codebook_size} codes but the vocabulary {self.visual_size} visual ids; "
                 "use the tokenizer that the language model was trained with"
             )
+
+    def check_audio(self, levels: int, codebook_size: int) -> None:
+        """Raise `UserError` unless an audio tokenizer's codes have exactly the audio ids."""
+        if (levels, codebook_size) != (self.audio_levels, self.audio_size):
+            raise UserError(
+                f"the audio tokenizer has {levels} levels of {codebook_size} codes but the vocabulary "
+                f"{self.audio_levels} of {self.audio_size}; use the tokenizer that the language model was trained with"
+            )

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from videolm.data.conditions import DepthEstimator, box_mask, optical_flow, picture_mask, structure
+from videolm.data.sources import FolderData
 from videolm.errors import UserError
-from videolm.media import Image, Video
+from videolm.media import Image, Video, write_video
+from videolm.shapes import Format
 from videolm.shapesworld import Object, Scene, render, render_structure
 
 
@@ -116,3 +118,13 @@ def test_masks_of_pictures_and_boxes() -> None:
     for wrong in ((0.5, 0, 0.5, 1), (-0.1, 0, 1, 1), (0, 0, 1, 1.5)):
         with pytest.raises(UserError, match="the box .* is none"):
             box_mask(wrong, 8, 8)
+
+
+def test_a_folder_of_clips_gives_their_structure(estimator: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    shown = Video(render(scene("moves right"), 17, (64, 64)), 8.0)
+    write_video(shown, tmp_path / "clip.mp4")
+    data = FolderData(path=str(tmp_path), validation_share=0, depth_model=str(estimator))
+    shape = Format(17, 64, 64)
+    clip, made = (data.open(stream, shape, 8.0, "train")[0].media for stream in ("video", "structure"))
+    assert np.array_equal(made.frames, structure(clip, DepthEstimator(estimator)).frames)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from videolm import shapesworld
+from videolm.config import parse
 from videolm.data.sources import FolderData, ShapesWorldData, look, read_captions
 from videolm.errors import UserError
 from videolm.media import Audio, Image, Video, write_audio, write_image, write_video
@@ -192,3 +193,55 @@ def test_folder_of_sounds(tmp_path: Path) -> None:
     assert heard[3].media.samples.mean() == pytest.approx(0.2, abs=0.01)
     with pytest.raises(UserError, match="no training clips"):
         config.open("video", Format(9, 32, 32), 8.0, "train")
+
+
+def test_the_streams_of_shapesworld_belong_together_by_index() -> None:
+    data, shape = ShapesWorldData(seed=5, clips=10), Format(17, 32, 32)
+    source = {name: data.open(name, shape, 8.0, "train") for name in ("video", "styled", "structure", "audio", "story")}
+    scene = shapesworld.draw_scene(5, 3)
+    assert source["video"].scene(3) == scene
+    style = source["styled"].style(3)
+    assert np.array_equal(source["styled"][3].media.frames, shapesworld.render_style(scene, style, 17, (32, 32)))
+    assert source["styled"][3].captions[0] == shapesworld.in_style(shapesworld.caption(scene), style)
+    assert np.array_equal(source["structure"][3].media.frames, shapesworld.render_structure(scene, 17, (32, 32)))
+    assert np.array_equal(source["audio"][3].media.samples[0], shapesworld.sound(scene))
+    labels = {source[name][3].label for name in ("video", "styled", "structure", "audio")}
+    assert labels == {f"{scene.objects[0].shape} {scene.objects[0].motion}"}
+    with pytest.raises(UserError, match="ShapesWorld has no 'smell'"):
+        data.open("smell", shape, 8.0, "train")
+
+
+def test_a_story_window_goes_from_one_scene_into_the_next() -> None:
+    """Its first five frames hold the end of a scene, and its caption is that of the one that follows."""
+    source = ShapesWorldData(seed=5, clips=40).open("story", Format(17, 32, 32), 8.0, "train")
+    for index in range(12):
+        story = shapesworld.draw_story(5, index)
+        told = [shapesworld.captions(scene) for scene in story.scenes]
+        scenes = [which for which, captions in enumerate(told) if which and captions == source[index].captions]
+        film = shapesworld.render_story(story, 17, (32, 32))
+        begins = [i for i in range(len(film) - 16) if np.array_equal(film[i : i + 17], source[index].media.frames)]
+        assert any(16 * which - 4 <= begin <= 16 * which for begin in begins for which in scenes)
+
+
+def test_distinct_scenes_differ_in_what_their_pictures_show() -> None:
+    data = ShapesWorldData(seed=5, clips=64, validation_clips=8, distinct=True)
+    source = data.open("image", Format(1, 32, 32), 8.0, "train")
+    assert len({source[index].captions[0] for index in range(64)}) == 64
+    video = data.open("video", Format(17, 32, 32), 8.0, "train")
+    assert video.scene(63) == source.scene(63)
+    with pytest.raises(UserError, match="distinct allows 300 clips at most"):
+        parse(ShapesWorldData, {"clips": 301, "distinct": True})
+
+
+def test_footage_is_its_own_target_and_its_folder_its_class(tmp_path: Path, numbered: Callable[[int], Video]) -> None:
+    (tmp_path / "Archery").mkdir()
+    write_video(numbered(9), tmp_path / "Archery" / "a.mp4")
+    data = FolderData(path=str(tmp_path), validation_share=0)
+    clip = data.open("video", SHAPE, 8.0, "train")[2]
+    assert clip.label == "Archery"
+    for stream in ("styled", "story"):
+        assert np.array_equal(data.open(stream, SHAPE, 8.0, "train")[2].media.frames, clip.media.frames)
+    with pytest.raises(UserError, match="needs a depth estimator: set data.depth_model"):
+        data.open("structure", SHAPE, 8.0, "train")
+    with pytest.raises(UserError, match="clips have no 'smell'"):
+        data.open("smell", SHAPE, 8.0, "train")

@@ -268,12 +268,15 @@ def test_a_recipe_reads_tars(tmp_path: Path, film: Callable[[int], bytes]) -> No
 def test_sounds_of_films(tmp_path: Path, numbered: Callable[[int], Video], film: Callable[[int], bytes]) -> None:
     level = np.repeat([0.2, 0.8], 16000) * np.sin(np.arange(32000) / 5)
     loud = write_video(numbered(16), tmp_path / "loud.mp4", audio=Audio.from_array(level, 16000)).read_bytes()
-    path = pack(tmp_path / "sound.tar", {"1.mp4": film(16), "2.mp4": loud, "2.txt": b"louder", "3.png": picture(9)})
+    path = pack(
+        tmp_path / "sound.tar",
+        {"1.mp4": film(16), "2.mp4": loud, "2.txt": b"louder", "2.cls": b"7", "3.png": picture(9)},
+    )
     config = WebDatasetData(path=str(path), validation_share=0, stride=8)
     heard = config.open("audio", CLIP, 8.0, "train")
     assert len(heard) == 2
     assert len(heard[0].media) == 10000
     assert np.allclose([np.abs(heard[i].media.samples[0, 500:7500]).max() for i in (0, 1)], [0.2, 0.8], atol=0.1)
-    assert heard[1].captions == ("louder",)
+    assert heard[1].captions == ("louder",) and [example.label for example in heard] == ["7", "7"]
     seen = WebDatasetData(path=str(path), validation_share=0, stride=8, sound=True).open("video", CLIP, 8.0, "train")
     assert [example.captions for example in seen] == [("louder",)] * 2

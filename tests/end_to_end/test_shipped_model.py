@@ -20,7 +20,7 @@ def model() -> VideoLM:
 
 def test_it_is_small_and_holds_no_pickles() -> None:
     files = [path for path in SHIPPED.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 20_000_000
+    assert sum(path.stat().st_size for path in files) <= 25_000_000
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".model", ".md"}
 
 

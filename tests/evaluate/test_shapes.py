@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,12 +25,18 @@ def model(tiny_model: Path) -> VideoLM:
 def test_true_clips_score_full_marks(
     model: VideoLM, task: str, split: shapes.Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def true(model: VideoLM, task: str, truths: list[shapesworld.Scene], *rest: object) -> list[Video]:
-        if task == "text_to_image":
-            return [Video(shapesworld.render_image(scene, (64, 64))[None], 8.0) for scene in truths]
-        return [Video(shapesworld.render(scene, 17, (64, 64)), 8.0) for scene in truths]
+    truths = shapes.scenes(20, split)
 
-    monkeypatch.setattr(shapes, "_generate", true)
+    def true(model: VideoLM, prompt: list[str], **rest: object) -> SimpleNamespace:
+        told = shapesworld.image_caption if task == "text_to_image" else shapesworld.caption
+        named = [next(scene for scene in truths if told(scene) == text) for text in prompt]
+        if task == "text_to_image":
+            clips = [Video(shapesworld.render_image(scene, (64, 64))[None], 8.0) for scene in named]
+        else:
+            clips = [Video(shapesworld.render(scene, 17, (64, 64)), 8.0) for scene in named]
+        return SimpleNamespace(videos=clips, sounds=[])
+
+    monkeypatch.setattr(VideoLM, "__call__", true)
     scores = shapes.evaluate_task(model, task, 20, split=split, batch=7)
     assert scores["all_right"] == 1.0
     assert scores["samples"] == 20
@@ -43,8 +50,8 @@ def test_evaluation_scenes_are_not_training_scenes_and_keep_their_split() -> Non
     assert not training & set(shapes.scenes(50, "train"))
 
 
-def test_a_task_without_a_prompt_cannot_be_judged(model: VideoLM) -> None:
-    with pytest.raises(UserError, match="takes no prompt"):
+def test_a_task_without_inputs_cannot_be_judged(model: VideoLM) -> None:
+    with pytest.raises(UserError, match="takes nothing"):
         shapes.evaluate_task(model, "unconditional_video", 2)
 
 

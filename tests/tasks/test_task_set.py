@@ -82,7 +82,8 @@ def test_sets_that_cannot_be(changes: dict[str, Any], said: str) -> None:
 
 
 def test_specials_are_named_once_in_order_of_need() -> None:
-    assert task_set().specials == [
+    names = ("text_to_video", "text_to_image", "frame_prediction")
+    assert task_set(*names).specials == [
         "<task:video>",
         "<task:image>",
         "<frames:17>",
@@ -127,3 +128,19 @@ def test_saved_and_read_back_equal() -> None:
     again = parse(TaskSet, json.loads(before.model_dump_json()))
     assert again == before and again.variants() == before.variants()
     assert all(isinstance(shape, Format) for shape in again.formats)
+
+
+def test_tasks_that_the_model_cannot_tell_apart_are_refused() -> None:
+    """One prompt, and inputs of the same kinds and lengths: their rows begin alike."""
+    mine = TASKS.get("image_to_video").model_copy(update={"name": "mine"})
+    with pytest.raises(UserError, match="image_to_video and mine look alike to the model, which sees <task:video>"):
+        parse(TaskSet, {"tasks": [TASKS.get("image_to_video"), mine], "formats": [SQUARE]})
+    other = mine.model_copy(update={"prompt": "mine"})
+    assert task_set("image_to_video").with_tasks([other]).get("mine") == other
+
+
+def test_tasks_are_added_once_and_never_replaced() -> None:
+    one = task_set("text_to_video")
+    assert one.with_tasks(one.tasks) == one
+    with pytest.raises(UserError, match="the model knows another task 'text_to_video': choose another name"):
+        one.with_tasks([TASKS.get("text_to_video").model_copy(update={"summary": "Mine."})])

@@ -14,7 +14,7 @@ from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import find_tokenizer
 from videolm.train.recipe import Recipe, Run, load_recipe, recipe_names
 
-NEEDS = {name: {"data.path": "clips"} for name in ("own_clips", "own_tokenizer", "overfit_one_clip")}
+NEEDS = {name: {"data.path": "clips"} for name in ("own_clips", "own_tokenizer", "overfit_one_clip", "soundstream")}
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -146,12 +146,12 @@ def test_decoder_training_leaves_the_codes_and_is_gone_on_with(tmp_path: Path) -
 
 
 def test_a_first_stage_comes_first_when_a_recipe_asks_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[str] = []
+    drawn: list[bool] = []
     at = Mixture.at
 
     def seen(mixture: Mixture, *args: int) -> Rows:
         rows = at(mixture, *args)
-        drawn.append(rows.layout.variant.task.output.stream)
+        drawn.append(rows.layout.variant.task.makes_pictures)
         return rows
 
     monkeypatch.setattr(Mixture, "at", seen)
@@ -159,7 +159,7 @@ def test_a_first_stage_comes_first_when_a_recipe_asks_for_one(tmp_path: Path, mo
     stage = {"lm_training.first_stage.steps": "0.5", "lm_training.first_stage.images": "1"}
     run = Run(tiny(tmp_path / "run", **steps, **stage))
     run.language_model(run.tokenizer())
-    assert drawn == ["image"] * 4 + ["video"] * 4
+    assert drawn == [True] * 4 + [False] * 4
 
 
 def test_other_weights_for_the_last_steps() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from videolm.component import Component
 from videolm.errors import UserError
 from videolm.registry import Registry
+from videolm.shapes import SoundGrid
 from videolm.tokenizers.layers.stream import Stream
 
 
@@ -49,6 +50,11 @@ class AudioTokenizer(Component):
         34,000 samples (2.125 s at 16 kHz) are 106 frames of 320, and 80 samples over.
         """
         return samples // self.stride
+
+    @property
+    def grid(self) -> SoundGrid:
+        """What a row is laid out from."""
+        return SoundGrid(self.sample_rate, self.stride, self.levels)
 
     def encode(self, audio: Tensor) -> Tensor:
         """(b, n) in [-1, 1] -> codes (b, q, t) of its t = n / stride whole frames."""
@@ -122,6 +128,7 @@ AUDIO_TOKENIZERS: Registry[type[AudioTokenizer]] = Registry(
     {
         "soundstream": "videolm.tokenizers.audio.soundstream:SoundStream",
         "encodec": "videolm.tokenizers.audio.pretrained:Encodec",
+        "encodec_package": "videolm.tokenizers.audio.encodec_package:EncodecPackage",
         "dac": "videolm.tokenizers.audio.pretrained:Dac",
         "mimi": "videolm.tokenizers.audio.pretrained:Mimi",
     },

@@ -122,12 +122,9 @@ def make(model: VideoLM, out: Path, seed: int) -> list[Made]:
             variant = model.tasks.find(task)
             size = (variant.format.height, variant.format.width)
             given = [Video(shapesworld.render(scene, size=size)[: variant.prefix], model.tasks.fps) for scene in scenes]
-            drawn = generators(seed, len(prompts))
-            if variant.task.image_input:
-                pictures = [Image(clip.frames[0]) for clip in given]
-                clips = model(prompts, task=task, image=pictures, generator=drawn).videos
-            else:
-                clips = model(prompts, task=task, video=given, generator=drawn).videos
+            pictures = "image" in variant.task.takes
+            inputs = {"image": [Image(clip.frames[0]) for clip in given]} if pictures else {"video": given}
+            clips = model(prompts, task=task, **inputs, generator=generators(seed, len(prompts))).videos
             for index, (prompt, first, clip) in enumerate(zip(prompts, given, clips, strict=True)):
                 stem = f"{task}-{index}"
                 shown = _show(first, out, f"{stem}-given")

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 
-from videolm.cli import evaluate_shapes, evaluate_tokenizer
+from videolm.cli import evaluate_audio, evaluate_recall, evaluate_shapes, evaluate_tokenizer
 
 KINDS = {
+    "audio": (evaluate_audio, "what comes back of sounds through an audio tokenizer, and how fast"),
+    "recall": (evaluate_recall, "what a model that was to learn a few clips knows by heart"),
     "shapes": (evaluate_shapes, "ShapesWorld's judge on what a model makes"),
     "tokenizer": (evaluate_tokenizer, "what comes back of clips through a tokenizer, and how fast"),
 }

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 
-from videolm.cli.generate import PICTURES
 from videolm.cli.output import emit, table
 from videolm.errors import UserError
 from videolm.evaluate.shapes import SEED
@@ -29,6 +28,7 @@ from videolm.media import write_image
 from videolm.media.clip import check_fps
 from videolm.metrics import check_ssim
 from videolm.pipeline.folder import INDEX, find_tokenizer, load_tasks, model_folder
+from videolm.pipeline.video_lm import SUFFIXES
 from videolm.shapes import Format
 from videolm.train.engine import device as best_device
 
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"--{name} is {getattr(args, name)}, and must be at least {least}")
     for path in filter(None, (args.out, args.picture)):
         check_writable(path, args.force)
-    if args.picture and not args.picture.lower().endswith(PICTURES):
-        raise UserError(f"--picture {args.picture}: a picture is written as {' or '.join(PICTURES)}")
+    if args.picture and not args.picture.lower().endswith(pictures := SUFFIXES["image"]):
+        raise UserError(f"--picture {args.picture}: a picture is written as {' or '.join(pictures)}")
     if args.data is not None and not Path(args.data).exists():
         raise UserError(f"--data {args.data} does not exist")
     folder = model_folder(args.model)

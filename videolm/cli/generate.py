@@ -1,9 +1,11 @@
-"""Make clips by one task. TASK may be left out when the inputs make it plain.
+"""Make clips, pictures or sounds by one task. TASK may be left out when the inputs make it plain.
 
 examples:
   videolm generate text_to_video --prompt "a small red circle moves right on a blue background" --num-videos 4
   videolm generate image_to_video --image first.png --out clip.mp4
   videolm generate frame_prediction --video clip.mp4 --json
+  videolm generate inpainting_central --video clip.mp4 --mask 0.25,0.25,0.75,0.75
+  videolm generate reverse_clip --tasks my_tasks.py --video clip.mp4 --model runs/mine/model
 """
 
 from __future__ import annotations
@@ -16,19 +18,18 @@ from typing import Any
 
 from videolm.cli.arguments import size
 from videolm.cli.output import emit, say
+from videolm.data.conditions import DepthEstimator, structure
 from videolm.errors import UserError
 from videolm.files import check_writable
 from videolm.generate.sampling import generators
-from videolm.media import Video, read_video, write_image, write_video
-from videolm.media.clip import Image
+from videolm.media import Video, read_video
 from videolm.metrics import psnr
 from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import model_folder, model_hash
+from videolm.pipeline.video_lm import SUFFIXES, kind_of
 from videolm.progress import progress
 from videolm.tasks import Variant
-
-SUFFIXES = (".mp4", ".gif")
-PICTURES = (".png", ".jpg", ".jpeg")
+from videolm.tasks.file import load_tasks
 
 OPEN = False
 
@@ -38,7 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", metavar="TEXT", help="what the clip shows")
     parser.add_argument("--negative-prompt", metavar="TEXT", help="what guidance leads away from")
     parser.add_argument("--image", metavar="FILE", help="the first frame")
-    parser.add_argument("--video", metavar="FILE", help="a clip whose first frames are gone on from")
+    parser.add_argument("--last-image", metavar="FILE", help="the last frame")
+    parser.add_argument("--video", metavar="FILE", help="a clip to go on from, to fill, to give a sound, to restyle")
+    parser.add_argument(
+        "--mask", metavar="FILE|BOX", help="what to make anew: a picture, white there, or L,T,R,B in 0-1"
+    )
+    parser.add_argument("--audio", metavar="FILE", help="a sound, or a film with one")
+    parser.add_argument("--structure", metavar="FILE", help="flow and depth as a clip (instead of --video)")
+    parser.add_argument("--depth-model", metavar="DIR", help="a depth estimator, to make them of --video")
+    parser.add_argument("--tasks", metavar="FILE", help="a Python file with tasks of your own")
     parser.add_argument("--num-frames", metavar="N", type=int, help="frames of the clip")
     parser.add_argument("--size", metavar="WxH", type=size, help="pixels, for example 64x64")
     parser.add_argument("--num-videos", metavar="N", type=int, default=1, help="clips to make (default: 1)")
@@ -58,16 +67,32 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--num-videos is {args.num_videos}, and must be at least 1")
     folder = model_folder(args.model)
     model = VideoLM.from_pretrained(folder)
+    if args.tasks:
+        model.add_tasks(load_tasks(args.tasks))
     width, height = args.size or (None, None)
-    inputs = {"text": args.prompt, "image": args.image, "video": args.video}
-    given = {name for name, value in inputs.items() if value is not None}
+    inputs: dict[str, Any] = {
+        "image": args.image,
+        "last_image": args.last_image,
+        "video": args.video,
+        "mask": None if args.mask is None else mask(args.mask),
+        "structure": args.structure,
+        "audio": args.audio,
+    }
+    made = args.depth_model is not None
+    if made:
+        if args.video is None or args.structure is not None:
+            raise UserError("--depth-model goes with --video: flow and depth are made of it")
+        inputs |= {"video": None, "structure": args.video}
+    inputs = {name: value for name, value in inputs.items() if value is not None}
+    given = {*inputs, *([] if args.prompt is None else ["text"])}
     variant = model.choose(given, args.task, num_frames=args.num_frames, height=height, width=width)
     targets = paths(args, variant)
     shape = variant.format
-    video = None
-    if args.video is not None:
+    for name in {"video", "structure"} & inputs.keys():
         pixels = (shape.height, shape.width)
-        video = read_video(args.video, fps=model.tasks.fps, size=pixels, max_frames=shape.frames)
+        inputs[name] = read_video(inputs[name], fps=model.tasks.fps, size=pixels, max_frames=shape.frames)
+    if made:
+        inputs["structure"] = structure(inputs["structure"], DepthEstimator(args.depth_model))
     started = time.monotonic()
     with ExitStack() as stack:  # the bar appears with the first id: what is wrong with the inputs is said before
         bar: Any = None
@@ -81,8 +106,7 @@ def run(args: argparse.Namespace) -> None:
         out = model(
             args.prompt,
             task=args.task,
-            image=args.image,
-            video=video,
+            **inputs,
             negative_prompt=args.negative_prompt,
             height=height,
             width=width,
@@ -96,39 +120,40 @@ def run(args: argparse.Namespace) -> None:
             callback_on_step_end=on_step,
         )
     seconds = time.monotonic() - started
-    truth = video if video is not None and len(video) > out.given else None
-    for index, (clip, path) in enumerate(zip(out.videos, targets, strict=True)):
-        write(clip, path, args.force)
+    video = inputs.get("video")
+    truth = video if out.given and video is not None and len(video) > out.given else None
+    for index, path in enumerate(targets):
+        out.write(index, path, args.force)
+        clip = out.videos[index] if out.videos else None
         record = {
             "task": out.variant.task.name,
             "prompt": args.prompt,
             "seed": args.seed + index,
             "path": str(path),
-            "audio_path": None,
-            "frames": len(clip),
-            "fps": clip.fps,
-            "width": clip.width,
-            "height": clip.height,
+            "audio_path": str(path) if out.sounds and path.suffix.lower() != ".gif" else None,
+            "frames": shape.frames,
+            "fps": out.fps,
+            "width": shape.width,
+            "height": shape.height,
             "tokens": out.tokens,
             "seconds": round(seconds, 3),
-            "tokens_per_second": round(out.tokens * len(out.videos) / seconds, 1),
+            "tokens_per_second": round(out.tokens * len(targets) / seconds, 1),
             "model": f"{folder.name}@{model_hash(folder)}",
         }
-        if truth is not None:
+        if truth is not None and clip is not None:
             record |= continuation(clip, truth, out.given)
         if args.json:
             emit(record)
         else:
-            told = f"{path}: {len(clip)} frames, {out.tokens} tokens"
-            if truth is not None:
+            told = f"{path}: {shape.frames} frames, {out.tokens} tokens"
+            if "psnr" in record:
                 told += f"; psnr {record['psnr']} dB, repeating the last frame {record['psnr_repeat_last']} dB"
             say(told)
 
 
 def paths(args: argparse.Namespace, variant: Variant) -> list[Path]:
     """Where each clip goes. Raises `UserError` before anything is written when one cannot go there."""
-    out, picture = Path(args.out), variant.format.frames == 1
-    allowed = PICTURES if picture else SUFFIXES
+    out, allowed = Path(args.out), SUFFIXES[kind_of(variant.task)]
     if out.suffix and not out.is_dir():
         if out.suffix.lower() not in allowed:
             raise UserError(f"--out {out}: {variant.task.name} writes {' or '.join(allowed)}")
@@ -142,12 +167,19 @@ def paths(args: argparse.Namespace, variant: Variant) -> list[Path]:
     return found
 
 
-def write(clip: Video, path: Path, force: bool) -> None:
-    """A clip, or a picture when it has one frame."""
-    if len(clip) == 1:
-        write_image(Image(clip.frames[0]), path, overwrite=force)
-    else:
-        write_video(clip, path, overwrite=force)
+def mask(text: str) -> Any:
+    """A picture's file, or a box of four numbers.
+
+    >>> mask("0,0,0.5,1")
+    (0.0, 0.0, 0.5, 1.0)
+    """
+    try:
+        box = tuple(map(float, text.split(",")))
+    except ValueError:
+        return text
+    if len(box) != 4:
+        raise UserError(f"--mask {text}: a box is LEFT,TOP,RIGHT,BOTTOM in shares of the picture, 0 to 1")
+    return box
 
 
 def continuation(clip: Video, truth: Video, given: int) -> dict[str, float]:

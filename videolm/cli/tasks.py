@@ -1,21 +1,40 @@
 """List the tasks a model knows: inputs, outputs, formats. `--show NAME` prints the row of one.
 
-example:
+With `--paper`, every task that ships, at VideoPoet's size; with `--tasks FILE`, your own among them.
+
+examples:
   videolm tasks --show text_to_video
+  videolm tasks --paper --show stylization
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from videolm.cli.output import emit, table
 from videolm.component import read_json
 from videolm.config import parse
-from videolm.pipeline.folder import TOKENIZER, load_tasks, load_vocabulary, model_folder
+from videolm.pipeline.folder import (
+    AUDIO_TOKENIZER,
+    INDEX,
+    TOKENIZER,
+    load_tasks,
+    load_vocabulary,
+    model_folder,
+)
 from videolm.sequence import Layout, lay_out
-from videolm.tasks import Task, Variant
-from videolm.tokenizers.protocol import VIDEO_TOKENIZERS
+from videolm.shapes import Format, SoundGrid
+from videolm.tasks import TASKS, Task, Variant
+from videolm.tasks.file import load_tasks as load_task_file
+from videolm.tasks.task_set import TaskSet
+from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS
+from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
+from videolm.vocabulary import Vocabulary
+
+PAPER = (Format(17, 128, 128),)
+PAPER_SOUND = SoundGrid(16_000, 320, 4)
 
 OPEN = False
 
@@ -23,18 +42,19 @@ OPEN = False
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show", metavar="NAME", help="the row layout of one task, with token counts")
     parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
+    parser.add_argument("--paper", action="store_true", help="no model: all tasks that ship, at VideoPoet's size")
+    parser.add_argument("--tasks", metavar="FILE", help="a Python file with tasks of your own")
     parser.add_argument("--json", action="store_true", help="one JSON object a task (with --show: a variant) on stdout")
 
 
 def run(args: argparse.Namespace) -> None:
-    folder = model_folder(args.model)
-    tasks, vocabulary = load_tasks(folder), load_vocabulary(folder)
-    settings = read_json(folder / TOKENIZER / "config.json")
-    kind = VIDEO_TOKENIZERS.get(settings.get("name", "magvit_v2"))
-    tokenizer = kind.without_weights(parse(kind.Settings, settings))
+    tasks, vocabulary, tokenizer, sound = _paper() if args.paper else _model(model_folder(args.model))
+    if args.tasks:
+        tasks = tasks.with_tasks(load_task_file(args.tasks))
+        vocabulary = vocabulary.with_specials(tasks.specials)
     if args.show:
-        layouts = [lay_out(v, tasks, vocabulary, tokenizer.grid) for v in tasks.get(args.show).variants(tasks.formats)]
-        for layout in layouts:
+        variants = tasks.get(args.show).variants(tasks.formats)
+        for layout in [lay_out(variant, tasks, vocabulary, tokenizer.grid, sound) for variant in variants]:
             emit(_row(layout)) if args.json else print(_picture(layout))
         return
     if args.json:
@@ -43,16 +63,43 @@ def run(args: argparse.Namespace) -> None:
         return
     rows = [["task", "in", "out", "formats", "what it makes"]]
     for task in tasks.tasks:
-        ins = ", ".join(_inputs(task)) or "-"
+        out = " + ".join("sound" if made is task.audio else _picture_or_clip(task) for made in task.outputs)
         formats = " ".join(_formats(task.variants(tasks.formats)))
-        rows.append([task.name, ins, task.output.stream, formats, task.summary])
+        rows.append([task.name, ", ".join(_inputs(task)) or "-", out, formats, task.summary])
     print(table(rows))
 
 
+Rows = tuple[TaskSet, Vocabulary, VideoTokenizer, SoundGrid | None]
+
+
+def _paper() -> Rows:
+    tasks = TaskSet(tasks=tuple(TASKS.get(name) for name in TASKS), formats=PAPER)
+    kind = VIDEO_TOKENIZERS.get("magvit_v2")
+    return tasks, Vocabulary().with_specials(tasks.specials), kind.without_weights(kind.Settings()), PAPER_SOUND
+
+
+def _model(folder: Path) -> Rows:
+    tasks, vocabulary = load_tasks(folder), load_vocabulary(folder)
+    settings = read_json(folder / TOKENIZER / "config.json")
+    kind = VIDEO_TOKENIZERS.get(settings.get("name", "magvit_v2"))
+    tokenizer = kind.without_weights(parse(kind.Settings, settings))
+    sound = None
+    if name := read_json(folder / INDEX).get(AUDIO_TOKENIZER):
+        codec = AUDIO_TOKENIZERS.get(str(name))
+        sound = codec.without_weights(parse(codec.Settings, read_json(folder / AUDIO_TOKENIZER / "config.json"))).grid
+    return tasks, vocabulary, tokenizer, sound
+
+
+def _picture_or_clip(task: Task) -> str:
+    return "picture" if task.makes_pictures else "clip"
+
+
 def _inputs(task: Task) -> list[str]:
-    text = [] if task.text is None else ["[prompt]" if task.text.optional else "prompt"]
-    frames = "/".join(map(str, task.prefixes))
-    return text + (["image"] if task.image_input else [f"video ({frames} frames)"] if task.video_input else [])
+    names = {"text": "prompt", "last_image": "last image"}
+    if any(part.frames == "prefix" for part in task.prefix_parts) and max(task.prefixes) > 1:
+        names["video"] = f"video ({'/'.join(map(str, task.prefixes))} frames)"
+    found = [(names.get(name, name), needed) for name, needed in task.takes.items()]
+    return [name if needed else f"[{name}]" for name, needed in found]
 
 
 def _formats(variants: list[Variant]) -> list[str]:

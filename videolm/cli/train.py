@@ -43,7 +43,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
         return
     if recipe.lm is None:
         scores = {}
-        told = f"the tokenizer is in {made}; try: videolm evaluate tokenizer --model {made}"
+        told = f"the tokenizer is in {made}"
+        told += "" if recipe.tokenizer is None else f"; try: videolm evaluate tokenizer --model {made}"
     else:
         scores = evaluate_and_describe(made, recipe, args.recipe)
         told = f"the model is in {made}; try: videolm generate --model {made}"

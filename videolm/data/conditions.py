@@ -25,6 +25,27 @@ from videolm.shapesworld.styles import FASTEST
 Floats = NDArray[np.float32]
 
 
+class Footage:
+    """How footage gives the streams that tasks ask for: "structure" is made of a clip, any other is the clip itself.
+
+    For stylisation a clip is its own target: its look is what its caption says. For stories it goes on from its own
+    first frames.
+    """
+
+    STREAMS = ("video", "image", "audio", "styled", "story", "structure")
+
+    def __init__(self, stream: str, depth_model: str):
+        """Raises `UserError` for a stream that footage does not have, and for structure without a depth estimator."""
+        if stream not in self.STREAMS:
+            raise UserError(f"clips have no '{stream}': a task of yours takes {', '.join(self.STREAMS)}")
+        if stream == "structure" and not depth_model:
+            raise UserError("stylisation of clips needs a depth estimator: set data.depth_model to its folder")
+        self._depth = DepthEstimator(depth_model) if stream == "structure" else None
+
+    def __call__(self, video: Video) -> Video:
+        return video if self._depth is None else structure(video, self._depth)
+
+
 def structure(video: Video, depth: DepthEstimator) -> Video:
     """Flow in x and in y and depth, as the three channels of one clip, as `shapesworld.render_structure` has them."""
     flow = np.clip(optical_flow(video.frames) / FASTEST, -1, 1)

@@ -6,7 +6,7 @@ This is what exact resume rests on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from videolm.media import Audio, Video
 
@@ -22,6 +22,8 @@ class Example(NamedTuple, Generic[Media]):
 
     media: Media
     captions: tuple[str, ...]
+    label: str = ""
+    """The name of its class, where it has one."""
 
 
 class Source(Protocol[Media]):
@@ -35,3 +37,20 @@ class Source(Protocol[Media]):
     def captions(self) -> Sequence[str]:
         """Captions to make a sentencepiece model from."""
         ...
+
+
+class InTurn:
+    """Several sources as one, an example of each in turn."""
+
+    def __init__(self, sources: Sequence[Source[Any]]):
+        self.sources = sources
+
+    def __len__(self) -> int:
+        return len(self.sources) * min(map(len, self.sources))
+
+    def __getitem__(self, index: int) -> Example[Any]:
+        at, which = divmod(index, len(self.sources))
+        return self.sources[which][at]
+
+    def captions(self) -> Sequence[str]:
+        return [text for source in self.sources for text in source.captions()]

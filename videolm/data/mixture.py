@@ -32,11 +32,12 @@ class Mixture:
     Args:
         layouts: every variant's layout.
         weights: of the tasks by name; a task's variants share its weight.
-        shards: by stream.
+        shards: by source; those of one task have what belongs together at one index.
         tokens: positions a batch holds, about; at least one row.
         text_dropout: share of rows whose text is left out, for guidance.
         first_steps: length of a first stage in steps; `layouts` then need both pictures and clips.
         first_images: share of its steps that make pictures; among pictures and among clips `weights` hold.
+        examples: of tasks by name, how many examples there are, the first; by default all.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Mixture:
         seed: int,
         first_steps: int = 0,
         first_images: float = 0.0,
+        examples: Mapping[str, int] | None = None,
     ):
         self.layouts, self.shards = list(layouts), shards
         names = [layout.variant.task.name for layout in self.layouts]
@@ -57,10 +59,11 @@ class Mixture:
         self.share = self.first_share = weight / weight.sum()
         self.first_steps = first_steps
         if first_steps:
-            is_picture = np.array([layout.variant.task.output.stream == "image" for layout in self.layouts])
+            is_picture = np.array([layout.variant.task.makes_pictures for layout in self.layouts])
             pictures, clips = weight * is_picture, weight * ~is_picture
             self.first_share = first_images * pictures / pictures.sum() + (1 - first_images) * clips / clips.sum()
         self.tokens, self.text_dropout, self.seed = tokens, text_dropout, seed
+        self.examples = examples or {}
 
     def batch_size(self, layout: Layout) -> int:
         return max(1, self.tokens // layout.length)
@@ -72,17 +75,29 @@ class Mixture:
         layout = self.layouts[rng.choice(len(self.layouts), p=share)]
         return self.draw(layout, rng, self.batch_size(layout), rank, world)
 
+    def count(self, layout: Layout) -> int:
+        """Examples of a layout."""
+        task = layout.variant.task
+        length = min(len(self.shards[source]) for source in task.sources)
+        return min(length, self.examples.get(task.name, length))
+
     def draw(
         self, layout: Layout, rng: np.random.Generator, size: int, rank: int = 0, world: int = 1, dropout: bool = True
     ) -> Rows:
         """`size` rows of a layout a rank, for all of `world` ranks alike from `rng`."""
-        stream = layout.variant.task.output.stream
-        shard = self.shards[stream]
-        indices = rng.integers(len(shard), size=(world, size))[rank]
+        indices = rng.integers(self.count(layout), size=(world, size))[rank]
         forms, kept = rng.random((2, world, size))[:, rank]
-        batch = shard.read(indices)
+        return self.rows(layout, indices, forms, kept >= self.text_dropout if dropout else np.ones(size, bool))
+
+    def rows(self, layout: Layout, indices: np.ndarray, forms: np.ndarray, kept: np.ndarray) -> Rows:
+        """The rows of examples (b,), each with that one of its captions that a number in [0, 1) says, if kept."""
+        task = layout.variant.task
+        batches = {source: self.shards[source].read(indices) for source in task.sources}
+        about = batches[task.sources[0]]
+        by_class = task.text is not None and task.text.content == "class"
         captions: list[list[int]] = []
-        for texts, form, keep in zip(batch.captions, forms, kept, strict=True):
-            dropped = layout.text is None or not len(texts) or (dropout and keep < self.text_dropout)
-            captions.append([] if dropped else [int(i) for i in texts[int(form * len(texts))]])
-        return Rows(layout, layout.build({stream: batch.codes}), captions)
+        for texts, label, form, keep in zip(about.captions, about.labels, forms, kept, strict=True):
+            texts = [label] * bool(len(label)) if by_class else texts
+            told = keep and layout.text is not None and len(texts)
+            captions.append([int(i) for i in texts[int(form * len(texts))]] if told else [])
+        return Rows(layout, layout.build({source: batch.codes for source, batch in batches.items()}), captions)

@@ -20,7 +20,10 @@ from torch import Tensor
 from videolm.component import read_json
 from videolm.data.example import Source
 from videolm.errors import UserError
+from videolm.media import Audio, Video
 from videolm.progress import progress
+from videolm.tasks.views import View
+from videolm.tokenizers.audio.protocol import AudioTokenizer
 from videolm.tokenizers.protocol import VideoTokenizer
 from videolm.tokenizers.text.t5 import TextEncoder
 
@@ -30,8 +33,9 @@ MANIFEST = "manifest.json"
 class Batch(NamedTuple):
     """Examples of one stream."""
 
-    codes: Tensor  # (b, t, h, w) int64
+    codes: Tensor  # (b, t, h, w) of clips or (b, q, t) of sounds, int64
     captions: list[list[list[int]]]  # of each example, the token ids of each of its captions
+    labels: list[list[int]]  # of each example, the token ids of its class's name, if any
 
 
 class Shard:
@@ -50,15 +54,23 @@ class Shard:
     def read(self, indices: np.ndarray) -> Batch:
         rows: dict[str, Any] = self._table[indices.tolist()]
         codes = torch.from_numpy(np.stack(rows["codes"])).long().unflatten(1, self.grid)
-        return Batch(codes, rows["captions"])
+        return Batch(codes, rows["captions"], rows["label"])
 
 
 def tokenize(
-    source: Source, tokenizer: VideoTokenizer, text: TextEncoder, folder: Path, *, text_length: int, batch: int = 16
+    source: Source[Any],
+    tokenizer: VideoTokenizer | AudioTokenizer,
+    text: TextEncoder,
+    folder: Path,
+    *,
+    text_length: int,
+    view: View | None = None,
+    batch: int = 16,
 ) -> Shard:
     """Write every example of `source` as codes and caption ids into `folder`, once; read it when it is there.
 
-    Captions over `text_length` are cut and counted in the manifest. The folder appears by rename.
+    With a view the clips are seen by it, what moves in it turned round in every other one. Captions over `text_length`
+    are cut and counted in the manifest. The folder appears by rename.
     Raises `UserError` when the folder holds shards of another tokenizer, captions or source size.
     """
     from datasets import Dataset, Features, Sequence, Value
@@ -81,16 +93,24 @@ def tokenize(
         with progress(len(source), f"tokenize {folder.parent.name}/{folder.name}", "clip") as bar:
             for start in range(0, len(source), batch):
                 examples = [source[index] for index in range(start, min(start + batch, len(source)))]
-                codes = encode([example.media.to_tensor() for example in examples], tokenizer)
+                tensors = [prepared(example.media, tokenizer) for example in examples]
+                if view is not None:
+                    tensors = [view(clip, bool((start + at) % 2)) for at, clip in enumerate(tensors)]
+                codes = encode(tensors, tokenizer)
                 for example, code in zip(examples, codes, strict=True):
-                    ids = text.tokenize(example.captions)
+                    *ids, label = text.tokenize((*example.captions, example.label))
                     cut += sum(len(row) > text_length for row in ids)
-                    yield {"codes": code.flatten().tolist(), "captions": [row[:text_length] for row in ids]}
+                    yield {
+                        "codes": code.flatten().tolist(),
+                        "captions": [row[:text_length] for row in ids],
+                        "label": label[:text_length] if example.label else [],
+                    }
                 bar.update(len(examples))
 
-    features = Features({"codes": Sequence(Value("int32")), "captions": Sequence(Sequence(Value("int32")))})
-    first = source[0].media
-    grid = tokenizer.grid(len(first), first.height, first.width)
+    ids = Sequence(Value("int32"))
+    features = Features({"codes": ids, "captions": Sequence(ids), "label": ids})
+    first = prepared(source[0].media, tokenizer)
+    grid = encode([first if view is None else view(first, False)], tokenizer).shape[1:]
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     table = Dataset.from_list(list(rows()), features=features)
@@ -101,8 +121,16 @@ def tokenize(
     return Shard(folder)
 
 
+def prepared(media: Video | Audio, tokenizer: VideoTokenizer | AudioTokenizer) -> Tensor:
+    """A clip as (c, f, H, W), or a sound as (n,) at the tokenizer's rate."""
+    if isinstance(media, Audio):
+        assert isinstance(tokenizer, AudioTokenizer)
+        return media.converted(tokenizer.sample_rate, 1).to_tensor()[0]
+    return media.to_tensor()
+
+
 @torch.inference_mode()
-def encode(videos: list[Tensor], tokenizer: VideoTokenizer) -> Tensor:
-    """Clips (c, f, H, W) of one size to codes (b, t, h, w)."""
+def encode(media: list[Tensor], tokenizer: VideoTokenizer | AudioTokenizer) -> Tensor:
+    """Clips (c, f, H, W) or sounds (n,) of one size to codes (b, t, h, w) or (b, q, t)."""
     device = next(tokenizer.parameters()).device
-    return tokenizer.encode(torch.stack(videos).to(device)).cpu()
+    return tokenizer.encode(torch.stack(media).to(device)).cpu()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -11,10 +12,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from videolm import shapesworld
 from videolm.config import Config
+from videolm.data.conditions import Footage
 from videolm.data.example import IMAGE_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES, Example, Split
 from videolm.data.webdataset import WebDatasetData
 from videolm.errors import UserError
@@ -27,6 +29,14 @@ from videolm.shapesworld.world import FPS as WORLD_FPS
 
 LARGER = 2
 """How much larger than the model's frames are kept where parts are cut from them."""
+
+DISTINCT = 300
+"""Of the 420 pictures that ShapesWorld has of one object, about as many as are soon drawn."""
+
+GIVEN = 5
+"""Frames of the scene before that a story's next scene goes on from."""
+STORY_DRAW = 1
+"""Tells the draw of a story's window from that of the story."""
 
 SMALLEST = 0.5
 """The smallest part of a picture that a view shows, as a share of its sides."""
@@ -45,6 +55,15 @@ class ShapesWorldData(Config):
     """Share of training scenes with two objects: twice as much to learn from in a clip."""
     crowd: Annotated[int, Field(ge=0)] = 0
     """Objects of every training scene where not 0: for a tokenizer, whom it does not trouble that some are hidden."""
+    distinct: bool = False
+    """Only scenes whose pictures differ in size, colour, shape or background, so that a caption is of one clip alone:
+    for learning a few by heart."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ShapesWorldData:
+        if self.distinct and max(self.clips, self.validation_clips) > DISTINCT:
+            raise ValueError(f"distinct allows {DISTINCT} clips at most")
+        return self
 
     def open(self, stream: str, shape: Format, fps: float, split: Split) -> ShapesWorldSource:
         return ShapesWorldSource(self, stream, shape, fps, split)
@@ -57,11 +76,14 @@ class ShapesWorldSource:
     """
 
     def __init__(self, config: ShapesWorldData, stream: str, shape: Format, fps: float, split: Split):
+        if stream not in Footage.STREAMS:
+            raise UserError(f"ShapesWorld has no '{stream}': a task of yours takes {', '.join(Footage.STREAMS)}")
         self.stream, self.shape, self.fps = stream, shape, fps
         self.seed = config.seed + (split == "validation")
         self.length = config.clips if split == "train" else config.validation_clips
         train = split == "train"
         self.two_objects, self.crowd = (config.two_objects, config.crowd) if train else (0.0, 0)
+        self.scenes: Sequence[shapesworld.Scene] | None = self._distinct(self.length) if config.distinct else None
         if stream == "audio" and fps != WORLD_FPS:
             raise UserError(f"ShapesWorld sounds at {WORLD_FPS} frames a second, not {fps:g}: set fps to {WORLD_FPS}")
 
@@ -69,29 +91,74 @@ class ShapesWorldSource:
         return self.length
 
     def __getitem__(self, index: int) -> Example[Any]:
-        scene = self._scene(index)
         size = (self.shape.height, self.shape.width)
+        if self.stream == "story":
+            return self._across_scenes(index, size)
+        scene = self.scene(index)
+        label = f"{scene.objects[0].shape} {scene.objects[0].motion}"
         if self.stream == "image":
             pixels = shapesworld.render_image(scene, size)[None]
-            return Example(Video(pixels, self.fps), shapesworld.image_captions(scene))
+            return Example(Video(pixels, self.fps), shapesworld.image_captions(scene), label)
         frames = self.shape.frames
         whole = 1 + 4 * -(-(frames - 1) // 4)  # a scene is shown in so many; 16 frames are the first of 17
         if self.stream == "audio":
             samples = shapesworld.sound(scene, whole)[None, : round(frames * SOUND_RATE / self.fps)]
-            return Example(Audio(samples, SOUND_RATE), shapesworld.captions(scene))
-        clip = shapesworld.render(scene, whole, size)[:frames]
-        return Example(Video(clip, self.fps), shapesworld.captions(scene))
+            return Example(Audio(samples, SOUND_RATE), shapesworld.captions(scene), label)
+        captions: tuple[str, ...] = shapesworld.captions(scene)
+        if self.stream == "styled":
+            style = self.style(index)
+            clip = shapesworld.render_style(scene, style, whole, size)
+            captions = tuple(shapesworld.in_style(text, style) for text in captions)
+        elif self.stream == "structure":
+            clip = shapesworld.render_structure(scene, whole, size)
+        else:
+            clip = shapesworld.render(scene, whole, size)
+        return Example(Video(clip[:frames], self.fps), captions, label)
 
-    def _scene(self, index: int) -> shapesworld.Scene:
+    def _across_scenes(self, index: int, size: tuple[int, int]) -> Example[Any]:
+        """A window of a story whose first five frames end a scene or go a little into the next, and the next's caption.
+
+        A scene has as many frames as the window, and the last that is given is at most the fifth of it.
+        """
+        frames = self.shape.frames
+        story = shapesworld.draw_story(self.seed, index)
+        rng = np.random.default_rng([self.seed, index, STORY_DRAW])
+        which = int(rng.integers(1, len(story.scenes)))
+        clip = shapesworld.render_story(story, frames, size)
+        begin = (frames - 1) * which - (GIVEN - 1) + int(rng.integers(GIVEN))
+        shown = np.ascontiguousarray(clip[begin : begin + frames])
+        return Example(Video(shown, self.fps), shapesworld.captions(story.scenes[which]))
+
+    def _distinct(self, count: int) -> list[shapesworld.Scene]:
+        """The first so many scenes without those that look like an earlier one."""
+        found: dict[str, shapesworld.Scene] = {}
+        index = 0
+        while len(found) < count:
+            scene = shapesworld.draw_scene(self.seed, index, two_objects=self.two_objects, crowd=self.crowd)
+            found.setdefault(shapesworld.image_caption(scene), scene)
+            index += 1
+        return list(found.values())
+
+    def style(self, index: int) -> str:
+        """That of a styled clip."""
+        return shapesworld.STYLES[index % len(shapesworld.STYLES)]
+
+    def scene(self, index: int) -> shapesworld.Scene:
+        """What a clip that is no story shows."""
+        if self.scenes is not None:
+            return self.scenes[index]
         return shapesworld.draw_scene(self.seed, index, two_objects=self.two_objects, crowd=self.crowd)
 
     def captions(self) -> list[str]:
-        scenes = [self._scene(index) for index in range(min(self.length, 2000))]
+        scenes = [self.scene(index) for index in range(min(self.length, 2000))]
         return [text for scene in scenes for text in (*shapesworld.captions(scene), *shapesworld.image_captions(scene))]
 
 
 class FolderData(Config):
-    """A folder of clips, with captions from `metadata.jsonl`, `metadata.csv` or `clip.txt` beside `clip.mp4`."""
+    """A folder of clips, with captions from `metadata.jsonl`, `metadata.csv` or `clip.txt` beside `clip.mp4`.
+
+    The class of a clip is the name of the folder it lies in below this one, as in UCF-101 and Kinetics.
+    """
 
     kind: Literal["folder"] = "folder"
     path: str
@@ -109,6 +176,8 @@ class FolderData(Config):
     """Only films that have sound, for tasks that need it."""
     sample_rate: Annotated[int, Field(ge=1000, le=96_000)] = 16_000
     """Samples a second that sounds are kept at."""
+    depth_model: str = ""
+    """The folder of a depth estimator of `transformers`, for stylisation."""
 
     def open(self, stream: str, shape: Format, fps: float, split: Split) -> FolderSource:
         return FolderSource(self, stream, shape, fps, split)
@@ -123,6 +192,7 @@ class FolderSource:
 
     def __init__(self, config: FolderData, stream: str, shape: Format, fps: float, split: Split):
         need = 1 if stream == "image" else shape.frames
+        self.footage = Footage(stream, config.depth_model)
         self.stream, self.fps, self.frames, self.rate = stream, fps, need, config.sample_rate
         self.size = (shape.height, shape.width)
         self.views = config.views if split == "train" and stream != "audio" else 1
@@ -154,12 +224,13 @@ class FolderSource:
         which, start = self.windows[window]
         clip = self.clips[which]
         if self.stream == "audio":
-            return Example(self._heard(clip, start), clip.captions)
+            return Example(self._heard(clip, start), clip.captions, clip.label)
         assert clip.video is not None
         frames = clip.video.frames[start : start + self.frames]
         if self.views > 1:
             frames = look(frames, self.size, np.random.default_rng([view, window]) if view else None)
-        return Example(Video(np.ascontiguousarray(frames), self.fps), () if view else clip.captions)
+        video = self.footage(Video(np.ascontiguousarray(frames), self.fps))
+        return Example(video, () if view else clip.captions, clip.label)
 
     def captions(self) -> list[str]:
         return [text for clip in self.clips for text in clip.captions]
@@ -214,6 +285,7 @@ class FolderClip(NamedTuple):
     file: Path
     video: Video | None
     captions: tuple[str, ...]
+    label: str
 
 
 @cache
@@ -248,7 +320,8 @@ def read_folder(path: str, fit: AnyFit, fps: float, height: int, width: int) -> 
             video = None
         else:
             continue
-        found.append(FolderClip(file, video, captions.get(file.relative_to(folder).as_posix(), ())))
+        place = file.relative_to(folder)
+        found.append(FolderClip(file, video, captions.get(place.as_posix(), ()), place.parent.name))
     return found
 
 

@@ -21,6 +21,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from videolm.config import Config
+from videolm.data.conditions import Footage
 from videolm.data.example import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Example, Split
 from videolm.errors import UserError
 from videolm.media import Fit, Part, Video, declared_frames, probe, read_audio, read_image, read_video
@@ -29,7 +30,8 @@ from videolm.shapes import Format
 
 
 class WebDatasetData(Config):
-    """WebDataset tars; the files of a sample share the name before the first dot, captions are its .txt or .json."""
+    """WebDataset tars; the files of a sample share the name before the first dot, captions are its .txt or .json, its
+    class is its .cls."""
 
     kind: Literal["webdataset"] = "webdataset"
     path: str
@@ -44,6 +46,8 @@ class WebDatasetData(Config):
     """Only films that have sound, for tasks that need it."""
     sample_rate: Annotated[int, Field(ge=1000, le=96_000)] = 16_000
     """Samples a second that sounds are read at."""
+    depth_model: str = ""
+    """The folder of a depth estimator of `transformers`, for stylisation."""
 
     def open(self, stream: str, shape: Format, fps: float, split: Split) -> WebDatasetSource:
         return WebDatasetSource(self, stream, shape, fps, split)
@@ -59,6 +63,7 @@ class WebDatasetSource:
         need = 1 if stream == "image" else shape.frames
         self.need, self.fps, self.fit, self.size = need, fps, config.fit, (shape.height, shape.width)
         self.rate = config.sample_rate if stream == "audio" else None
+        self.footage = Footage(stream, config.depth_model)
         every = read_tars(config.path, fps)
         clips = [clip for clip in every if (clip.lot < config.validation_share) == (split == "validation")]
         if config.sound or stream == "audio":
@@ -82,14 +87,15 @@ class WebDatasetSource:
         try:
             if self.rate is not None:
                 start, seconds = first / self.fps, self.need / self.fps
-                return Example(read_audio(clip.part, rate=self.rate, start=start, seconds=seconds), clip.captions)
+                sound = read_audio(clip.part, rate=self.rate, start=start, seconds=seconds)
+                return Example(sound, clip.captions, clip.label)
             if clip.is_picture:
                 video = Video(read_image(clip.part, size=self.size, fit=self.fit).pixels[None], self.fps)
             else:
                 video = self._window(clip.part, first)
         except UserError as error:
             raise UserError(f"{error}; leave this sample out of the tar") from error
-        return Example(video, clip.captions)
+        return Example(self.footage(video), clip.captions, clip.label)
 
     def _window(self, part: Part, first: int) -> Video:
         video = self._read(part, first)
@@ -116,6 +122,7 @@ class Clip(NamedTuple):
     frames: int | None  # as its header declares; None where it does not
     is_picture: bool
     captions: tuple[str, ...]
+    label: str
     lot: float  # of its sample, in [0, 1): those below the share are for validation
 
 
@@ -173,7 +180,10 @@ def read_tar(path: Path, fps: float) -> tuple[list[Clip], list[str]]:
                     wrong.append(str(error))  # not the error, which holds on to what was open
         if readable:
             told, lot = captions(parts), _lot(f"{path.name}/{key}")
-            clips += [Clip(part, frames, _suffix(part) in IMAGE_SUFFIXES, told, lot) for part, frames in readable]
+            label = next((_text(part).strip() for part in parts if _suffix(part) == ".cls"), "")
+            clips += [
+                Clip(part, frames, _suffix(part) in IMAGE_SUFFIXES, told, label, lot) for part, frames in readable
+            ]
     return clips, wrong
 
 

@@ -62,6 +62,8 @@ def card(model: VideoLM, folder: Path, recipe: Recipe, name: str, scores: dict[s
         "text encoder": model.text,
         "language model": model.lm,
     }
+    if model.audio is not None:
+        parts["audio tokenizer"] = model.audio
     weights = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}
     sizes = [f"{part} {count / 1e6:.1f}M" for part, count in weights.items()]
     measured = ""

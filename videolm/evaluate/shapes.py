@@ -1,7 +1,7 @@
-"""Scores by ShapesWorld's judge, who reads attributes back from pixels.
+"""Scores by ShapesWorld's judge, who reads attributes back from pixels and sounds.
 
-Text-to-video on canonical captions of fixed seeds; image-to-video and frame prediction on true first frames of the same
-scenes; and the tokenizer alone on true clips, since reconstruction is the ceiling of generation.
+Every task on canonical captions and true inputs of fixed seeds; and the tokenizer alone on true clips, since
+reconstruction is the ceiling of generation.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 from videolm import shapesworld
+from videolm.data.sources import ShapesWorldData
 from videolm.errors import UserError
 from videolm.evaluate.tokenizer import evaluate_tokenizer, open_source
+from videolm.evaluate.world import World
 from videolm.generate.sampling import generators
-from videolm.media import Image, Video
+from videolm.media import Audio, Video
 from videolm.pipeline import VideoLM
 from videolm.progress import progress
-from videolm.shapesworld import Judgement, Scene
+from videolm.shapesworld import Scene
 
 Split = Literal["train", "held_out"]
 SEED = 1000
@@ -31,38 +33,26 @@ def scenes(count: int, split: Split, seed: int = SEED) -> list[Scene]:
 def evaluate_task(
     model: VideoLM, task: str, samples: int, *, split: Split = "train", seed: int = SEED, batch: int = 32
 ) -> dict[str, float]:
-    """The judge's scores of one task, and the number of samples.
+    """The judge's scores of one task (`World.scores`), and the number of samples.
 
-    Prompts are canonical captions; frames given are those of the true clip. `held_out` scores are averaged over
-    motions. Raises `UserError` for a model without the task or at another rate.
+    `held_out` scores are averaged over motions. Raises `UserError` for a model without the task or at another rate,
+    and for a task that nothing goes into.
     """
     variant = model.tasks.find(task)
-    if variant.task.text is None:
-        raise UserError(f"{task} takes no prompt, so there is nothing to judge it by")
-    truths = scenes(samples, split, seed)
-    still = variant.format.frames == 1
-    judged: list[Judgement] = []
+    if not variant.task.inputs:
+        raise UserError(f"{task} takes nothing, so there is nothing to judge it by")
+    data = ShapesWorldData(seed=seed, clips=samples)
+    world = World(data, variant.format, model.tasks.fps, scenes(samples, split, seed))
+    videos: list[Video] = []
+    sounds: list[Audio] = []
     with progress(samples, f"{task} {split}", "clip") as bar:
         for start in range(0, samples, batch):
-            part = truths[start : start + batch]
-            judged += [shapesworld.judge(clip.frames) for clip in _generate(model, task, part, seed, start, still)]
-            bar.update(len(part))
-    captions = [shapesworld.image_caption(s) if still else shapesworld.caption(s) for s in truths]
-    return {**shapesworld.score(judged, captions, over_motions=split == "held_out"), "samples": samples}
-
-
-def _generate(model: VideoLM, task: str, truths: Sequence[Scene], seed: int, start: int, still: bool) -> list[Video]:
-    variant = model.tasks.find(task)
-    captions = [shapesworld.image_caption(s) if still else shapesworld.caption(s) for s in truths]
-    drawn = generators(seed + start, len(truths))
-    if not variant.prefix:
-        return model(captions, task=task, generator=drawn).videos
-    size = (variant.format.height, variant.format.width)
-    clips = [shapesworld.render(scene, variant.format.frames, size)[: variant.prefix] for scene in truths]
-    if variant.task.image_input:
-        return model(captions, task=task, generator=drawn, image=[Image(clip[0]) for clip in clips]).videos
-    videos = [Video(clip, model.tasks.fps) for clip in clips]
-    return model(captions, task=task, generator=drawn, video=videos).videos
+            indices = range(start, min(start + batch, samples))
+            out = model(task=task, **world.inputs(variant, indices), generator=generators(seed + start, len(indices)))
+            videos, sounds = videos + out.videos, sounds + out.sounds
+            bar.update(len(indices))
+    options = {"over_motions": True} if split == "held_out" else {}
+    return {**world.scores(variant.task, range(samples), videos, sounds, **options), "samples": samples}
 
 
 def evaluate_reconstruction(model: VideoLM, samples: int, seed: int = SEED) -> dict[str, float]:
@@ -75,7 +65,7 @@ def evaluate_shapes(
     model: VideoLM, samples: int, tasks: Sequence[str] = (), seed: int = SEED
 ) -> dict[str, dict[str, float]]:
     """Scores by row: the tokenizer, text-to-video on seen and held-out combinations, and the model's other tasks."""
-    names = tasks or [task.name for task in model.tasks.tasks if task.text is not None]
+    names = tasks or [task.name for task in model.tasks.tasks if task.inputs]
     scores = {"reconstruction": evaluate_reconstruction(model, samples, seed)}
     for name in names:
         scores[name] = evaluate_task(model, name, samples, seed=seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from videolm.errors import UserError
 from videolm.generate.sampling import Sampling
 from videolm.model.prefix_lm import PrefixLM
 from videolm.tasks.task_set import TaskSet
+from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
 from videolm.tokenizers.text.t5 import SENTENCEPIECE_FILE, TextEncoder
 from videolm.vocabulary import Vocabulary
@@ -37,20 +39,14 @@ class Parts(NamedTuple):
     vocabulary: Vocabulary
     tasks: TaskSet
     sampling: Sampling
+    audio: AudioTokenizer | None = None
+    """Of models with sound."""
 
 
-def save_model(
-    folder: str | Path,
-    tokenizer: VideoTokenizer,
-    text: TextEncoder,
-    lm: PrefixLM,
-    vocabulary: Vocabulary,
-    tasks: TaskSet,
-    sampling: Sampling,
-    dtype: torch.dtype | None = None,
-) -> None:
+def save_model(folder: str | Path, parts: Parts, dtype: torch.dtype | None = None) -> None:
     """Write a model directory, by rename. Raises `UserError` when `folder` exists or the parts do not fit."""
-    vocabulary.check_codebook(tokenizer.codebook_size)
+    tokenizer, text, lm, vocabulary, tasks, sampling, audio = parts
+    _check(vocabulary, tokenizer, audio)
     folder = Path(folder)
     if folder.exists():
         raise UserError(f"{folder} exists already; choose another folder")
@@ -60,6 +56,8 @@ def save_model(
     text.save_pretrained(temporary / TEXT, dtype)
     weights = {name: value.to(dtype) if dtype else value for name, value in lm.state_dict().items()}
     lm.save_pretrained(temporary / LM, state_dict=weights)
+    if audio is not None:
+        audio.save_pretrained(temporary / AUDIO_TOKENIZER, dtype)
     index = {
         "_class_name": "VideoLM",
         TOKENIZER: tokenizer.config.name,
@@ -67,6 +65,8 @@ def save_model(
         LM: lm.config.model_type,
         "sampling": sampling.model_dump(),
     }
+    if audio is not None:
+        index[AUDIO_TOKENIZER] = audio.config.name
     (temporary / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     (temporary / VOCABULARY).write_text(vocabulary.model_dump_json(indent=2) + "\n")
     (temporary / TASKS).write_text(tasks.model_dump_json(indent=2) + "\n")
@@ -89,6 +89,14 @@ def load_tokenizer(folder: Path, dtype: torch.dtype = torch.float32) -> VideoTok
     return kind.from_pretrained(folder / TOKENIZER, dtype)
 
 
+def load_audio_tokenizer(folder: Path, dtype: torch.dtype = torch.float32) -> AudioTokenizer | None:
+    """The audio tokenizer of a model directory, if it has one."""
+    name = read_json(folder / INDEX).get(AUDIO_TOKENIZER)
+    if name is None:
+        return None
+    return AUDIO_TOKENIZERS.get(str(name)).from_pretrained(folder / AUDIO_TOKENIZER, dtype)
+
+
 def find_tokenizer(name: str | Path | None, dtype: torch.dtype = torch.float32) -> VideoTokenizer:
     """The video tokenizer of a model (`model_folder` says what may be named), or one whose own folder is named.
 
@@ -98,15 +106,31 @@ def find_tokenizer(name: str | Path | None, dtype: torch.dtype = torch.float32) 
     folder = model_folder(name)
     if (folder / INDEX).is_file():
         return load_tokenizer(folder, dtype)
+    return VIDEO_TOKENIZERS.get(_named(folder, "video", VIDEO_TOKENIZERS)).from_pretrained(folder, dtype)
+
+
+def find_audio_tokenizer(name: str | Path | None, dtype: torch.dtype = torch.float32) -> AudioTokenizer:
+    """As `find_tokenizer`, of sound. Raises `UserError` for a model without one, too."""
+    folder = model_folder(name)
+    if (folder / INDEX).is_file():
+        found = load_audio_tokenizer(folder, dtype)
+        if found is None:
+            raise UserError(f"the model {folder} has no audio tokenizer; name one with --model DIR")
+        return found
+    return AUDIO_TOKENIZERS.get(_named(folder, "audio", AUDIO_TOKENIZERS)).from_pretrained(folder, dtype)
+
+
+def _named(folder: Path, kind: str, known: Iterable[str]) -> str:
+    """The name of the tokenizer whose own folder this is."""
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
             f"{folder} holds neither a model ({INDEX}) nor a tokenizer ({CONFIG_FILE} and {WEIGHTS_FILE} of its own)"
         )
     config = read_json(folder / CONFIG_FILE)
-    kind = config.get("name") if isinstance(config, dict) else None
-    if not isinstance(kind, str):
-        raise UserError(f"{folder / CONFIG_FILE} names no video tokenizer; known: {', '.join(VIDEO_TOKENIZERS)}")
-    return VIDEO_TOKENIZERS.get(kind).from_pretrained(folder, dtype)
+    name = config.get("name") if isinstance(config, dict) else None
+    if not isinstance(name, str):
+        raise UserError(f"{folder / CONFIG_FILE} names no {kind} tokenizer; known: {', '.join(known)}")
+    return name
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
@@ -123,14 +147,21 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
         lm = PrefixLM.from_pretrained(folder / LM, use_safetensors=True, dtype=dtype).eval()
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load {folder / LM}: {' '.join(str(error).split())[:300]}") from error
-    vocabulary.check_codebook(tokenizer.codebook_size)
+    audio = load_audio_tokenizer(folder, dtype)
+    _check(vocabulary, tokenizer, audio)
     if lm.config.vocab_size != vocabulary.size:
         raise UserError(
             f"{folder / LM} has {lm.config.vocab_size} ids but {folder / VOCABULARY} {vocabulary.size}: "
             "files of two models are mixed"
         )
     sampling = parse(Sampling, index.get("sampling", {}), source=str(folder / INDEX))
-    return Parts(tokenizer, text, lm, vocabulary, tasks, sampling)
+    return Parts(tokenizer, text, lm, vocabulary, tasks, sampling, audio)
+
+
+def _check(vocabulary: Vocabulary, tokenizer: VideoTokenizer, audio: AudioTokenizer | None) -> None:
+    vocabulary.check_codebook(tokenizer.codebook_size)
+    if audio is not None and vocabulary.audio_levels:  # without ids for sound the codec stands alone
+        vocabulary.check_audio(audio.levels, audio.codebook_size)
 
 
 def model_folder(name: str | Path | None) -> Path:

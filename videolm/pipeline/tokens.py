@@ -1,4 +1,4 @@
-"""Token files: films and pictures of any length and size as codes, and back, in flat memory.
+"""Token files: films, pictures and sounds of any length and size as codes, and back; films in flat memory.
 
     film ──► chunks of frames ──► stream encoder ──► codes ──► NAME.safetensors
     NAME.safetensors ──► codes ──► stream decoder ──► chunks of frames ──► film
@@ -25,13 +25,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from videolm.component import Component
 from videolm.config import Config, parse
 from videolm.errors import UserError
 from videolm.files import atomic_path, check_writable
-from videolm.media import Fit, Image, Video, probe, read_image, video_chunks, write_frames, write_image
+from videolm.media import (
+    Audio,
+    Fit,
+    Image,
+    Video,
+    probe,
+    read_audio,
+    read_image,
+    video_chunks,
+    write_audio,
+    write_frames,
+    write_image,
+)
 from videolm.media.clip import Pixels
 from videolm.media.read import MAX_BYTES
 from videolm.shapes import TokenGrid
+from videolm.tokenizers.audio.protocol import AudioTokenizer
 from videolm.tokenizers.protocol import VideoTokenizer
 
 SUFFIX = ".safetensors"
@@ -56,6 +70,19 @@ class TokenInfo(Config):
     width: Count
     """Of the film in pixels, without padding."""
     fps: Annotated[float, Field(gt=0)]
+
+
+class SoundTokenInfo(Config):
+    """What a token file says of a sound's codes."""
+
+    tokenizer: str
+    """Its name in `AUDIO_TOKENIZERS`."""
+    fingerprint: str
+    """Of its weights."""
+    samples: Count
+    """Of the sound, without padding."""
+    sample_rate: Count
+    """Of the tokenizer."""
 
 
 @torch.inference_mode()
@@ -100,14 +127,36 @@ def tokenize(
     name, fingerprint = tokenizer.config.name, tokenizer.fingerprint()
     height, width = shape
     info = TokenInfo(tokenizer=name, fingerprint=fingerprint, frames=frames, height=height, width=width, fps=rate)
-    with atomic_path(target) as path:
-        save_file({CODES: codes}, path, {ABOUT: info.model_dump_json()})
-        path.chmod(0o644)  # safetensors' own files are readable by their owner alone
+    _write(codes, info, target)
     return info, grid
 
 
-def read_tokens(path: str | os.PathLike[str]) -> tuple[Tensor, TokenInfo]:
-    """The codes (t, h, w) int64 of a token file, and what it says of them.
+@torch.inference_mode()
+def tokenize_sound(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    tokenizer: AudioTokenizer,
+    *,
+    overwrite: bool = False,
+) -> SoundTokenInfo:
+    """Write the codes of a sound file, or of a film's sound, to a token file; silence fills its last codec frame.
+
+    Raises `UserError` for a source that cannot be read (see `read_audio`), or a target that cannot be written.
+    """
+    target = _target(target, overwrite)
+    audio = read_audio(source, rate=tokenizer.sample_rate)
+    whole = audio.fitted(-(-len(audio) // tokenizer.stride) * tokenizer.stride)
+    codes = tokenizer.encode(whole.to_tensor().to(_device(tokenizer)))[0].to("cpu", torch.int32)
+    name, fingerprint = tokenizer.config.name, tokenizer.fingerprint()
+    info = SoundTokenInfo(
+        tokenizer=name, fingerprint=fingerprint, samples=len(audio), sample_rate=tokenizer.sample_rate
+    )
+    _write(codes, info, target)
+    return info
+
+
+def read_tokens(path: str | os.PathLike[str]) -> tuple[Tensor, TokenInfo | SoundTokenInfo]:
+    """The codes of a token file, (t, h, w) int64 of a film or (q, t) of a sound, and what it says of them.
 
     Raises `UserError` when the file is missing, broken, too large, or no token file.
     """
@@ -128,9 +177,13 @@ def read_tokens(path: str | os.PathLike[str]) -> tuple[Tensor, TokenInfo]:
         said = json.loads(about)
     except ValueError as error:
         raise UserError(f"{path} is broken: what it says of its codes is no JSON") from error
-    info = parse(TokenInfo, said, source=str(path))
-    if codes.dtype != torch.int32 or codes.ndim != 3 or not codes.numel():
-        raise UserError(f"{path} is broken: codes are int32 (t, h, w), not {codes.dtype} {tuple(codes.shape)}")
+    info: TokenInfo | SoundTokenInfo
+    if isinstance(said, dict) and "samples" in said:
+        info, axes = parse(SoundTokenInfo, said, source=str(path)), "(q, t)"
+    else:
+        info, axes = parse(TokenInfo, said, source=str(path)), "(t, h, w)"
+    if codes.dtype != torch.int32 or codes.ndim != axes.count(",") + 1 or not codes.numel():
+        raise UserError(f"{path} is broken: codes are int32 {axes}, not {codes.dtype} {tuple(codes.shape)}")
     return codes.long(), info
 
 
@@ -153,12 +206,9 @@ def detokenize(
         UserError: a file that `read_tokens` refuses; codes of another tokenizer; a target that cannot be written.
     """
     codes, info = read_tokens(source)
-    own = tokenizer.fingerprint()
-    if info.fingerprint != own:
-        raise UserError(
-            f"{source} was made with another tokenizer ({info.tokenizer} {info.fingerprint}, this one is "
-            f"{tokenizer.config.name} {own}): name the model it was made with"
-        )
+    if not isinstance(info, TokenInfo):
+        raise UserError(f"{source} holds a sound: an audio tokenizer decodes it")
+    _check_fingerprint(info, tokenizer, source)
     grid = tokenizer.grid(_fitting(info.frames, tokenizer), *(_up(s, tokenizer) for s in (info.height, info.width)))
     if codes.shape != grid:
         raise UserError(f"{source} is broken: {info.frames} frames have codes {tuple(grid)}, not {tuple(codes.shape)}")
@@ -169,6 +219,45 @@ def detokenize(
     else:
         write_frames(frames, info.fps, target, overwrite=overwrite)
     return info
+
+
+@torch.inference_mode()
+def detokenize_sound(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    tokenizer: AudioTokenizer,
+    *,
+    overwrite: bool = False,
+) -> SoundTokenInfo:
+    """Decode a token file of a sound to a `.wav` or `.flac` of its true length.
+
+    Raises `UserError` for a file that `read_tokens` refuses, codes of a film or of another tokenizer, and a target that
+    cannot be written.
+    """
+    codes, info = read_tokens(source)
+    if not isinstance(info, SoundTokenInfo):
+        raise UserError(f"{source} holds a film: a video tokenizer decodes it")
+    _check_fingerprint(info, tokenizer, source)
+    audio = tokenizer.decode(codes[None].to(_device(tokenizer))).float().clamp(-1, 1).cpu()
+    if audio.shape[1] < info.samples:
+        raise UserError(f"{source} is broken: its codes are of {audio.shape[1]} samples, not {info.samples}")
+    write_audio(Audio(audio[:, : info.samples].numpy(), info.sample_rate), target, overwrite=overwrite)
+    return info
+
+
+def _write(codes: Tensor, info: Config, target: Path) -> None:
+    with atomic_path(target) as path:
+        save_file({CODES: codes.contiguous()}, path, {ABOUT: info.model_dump_json()})
+        path.chmod(0o644)  # safetensors' own files are readable by their owner alone
+
+
+def _check_fingerprint(info: TokenInfo | SoundTokenInfo, tokenizer: Component, source: object) -> None:
+    own = tokenizer.fingerprint()
+    if info.fingerprint != own:
+        raise UserError(
+            f"{source} was made with another tokenizer ({info.tokenizer} {info.fingerprint}, this one is "
+            f"{tokenizer.config.name} {own}): name the model it was made with"
+        )
 
 
 def _read(
@@ -225,5 +314,5 @@ def _gather(kept: bytearray, codes: Tensor | None) -> None:
         kept += codes.to("cpu", torch.int32).numpy().tobytes()
 
 
-def _device(tokenizer: VideoTokenizer) -> torch.device:
+def _device(tokenizer: Component) -> torch.device:
     return next(tokenizer.parameters()).device

@@ -1,11 +1,10 @@
-"""`VideoLM`: prompts, pictures and clips in, clips out, by whichever task fits.
+"""`VideoLM`: prompts, pictures, clips and sounds in, clips and sounds out, by whichever task fits.
 
-prompt, frames ──► ids ──► engine ──► ids ──► codes ──► pixels
+prompt, frames, samples ──► ids ──► engine ──► ids ──► codes ──► pixels, samples
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,28 +15,36 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from videolm import media
 from videolm.config import parse
 from videolm.errors import UserError
+from videolm.files import check_writable
 from videolm.generate.engine import Output, TextInput, decode
 from videolm.generate.sampling import Sampling
-from videolm.media import Image, Video, read_image, read_video, write_video
-from videolm.media.fit import place
+from videolm.media import Image, Video, write_audio, write_image, write_video
 from videolm.pipeline.folder import Parts, load_model, model_folder, save_model
+from videolm.pipeline.inputs import AudioInput, ImageInput, Inputs, MaskInput, VideoInput, misfit
 from videolm.sequence import Layout, lay_out
-from videolm.tasks import Task, Variant
+from videolm.tasks import Audio, Task, Text, Variant, Visual
+from videolm.tokenizers.audio.protocol import AudioTokenizer
+from videolm.tokenizers.protocol import VideoTokenizer
 
-ImageInput = Image | PIL.Image.Image | np.ndarray | str | os.PathLike[str]
-VideoInput = Video | np.ndarray | Sequence[PIL.Image.Image] | str | os.PathLike[str]
+SUFFIXES = {"video": (".mp4", ".gif"), "image": (".png", ".jpg", ".jpeg"), "audio": (".wav", ".flac", ".mp4")}
+"""What a task's output may be written as, the first by default. An .mp4 of a sound shows the clip that it is for."""
+
 OutputType = Literal["np", "pt", "pil"]
 
 
 @dataclass(frozen=True)
 class VideoLMOutput:
-    """Generated clips.
+    """Generated clips and sounds.
 
     Attributes:
         frames: "np": (B, T, H, W, C) float32 in [0, 1]; "pt": (B, T, C, H, W); "pil": a list of pictures a clip.
-        videos: the same clips as `media.Video`.
+        audio: (B, 1, samples) float32 in [-1, 1], or None for a task without sound.
+        audio_sampling_rate: samples a second of `audio`.
+        videos: the same clips as `media.Video`; where a task makes sound alone, the clips that it is for.
+        sounds: the same sounds as `media.Audio`; none without sound.
         tokens: ids drawn for each clip.
         fps: frames a second.
         variant: the task and format made.
@@ -45,23 +52,48 @@ class VideoLMOutput:
     """
 
     frames: Any
+    audio: np.ndarray | None
+    audio_sampling_rate: int | None
     videos: list[Video]
+    sounds: list[media.Audio]
     tokens: int
     fps: float
     variant: Variant
     given: int
 
+    @property
+    def kind(self) -> str:
+        """ "video", "image" or "audio": what the task makes; clips may have sound."""
+        return kind_of(self.variant.task)
+
     def save(self, path: str | Path, overwrite: bool = False) -> list[Path]:
-        """Write the clips: `clip.mp4`, or `clip-0.mp4`, `clip-1.mp4` … when there are several."""
-        path = Path(path)
-        names = (
-            [path]
-            if len(self.videos) == 1
-            else [path.with_stem(f"{path.stem}-{index}") for index in range(len(self.videos))]
-        )
-        for video, name in zip(self.videos, names, strict=True):
-            write_video(video, name, overwrite=overwrite)
+        """Write what was made: `clip.mp4`, or `clip-0.mp4`, `clip-1.mp4` … when there are several.
+
+        Raises `UserError` for a suffix that the task does not write.
+        """
+        path, count = Path(path), max(len(self.videos), len(self.sounds))
+        names = [path] if count == 1 else [path.with_stem(f"{path.stem}-{index}") for index in range(count)]
+        for name in names:
+            check_writable(name, overwrite)
+        for index, name in enumerate(names):
+            self.write(index, name, overwrite)
         return names
+
+    def write(self, index: int, path: Path, overwrite: bool = False) -> None:
+        """Write one of them. A .gif leaves the sound out."""
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES[self.kind]:
+            raise UserError(f"cannot write {path}: {self.variant.task.name} writes {' or '.join(SUFFIXES[self.kind])}")
+        sound = self.sounds[index] if self.sounds else None
+        if self.kind == "image":
+            write_image(Image(self.videos[index].frames[0]), path, overwrite=overwrite)
+        elif suffix in (".mp4", ".gif"):
+            if not self.videos:
+                raise UserError(f"cannot write {path}: there is no clip to show; write a .wav")
+            write_video(self.videos[index], path, audio=None if suffix == ".gif" else sound, overwrite=overwrite)
+        else:
+            assert sound is not None
+            write_audio(sound, path, overwrite=overwrite)
 
 
 class VideoLM:
@@ -73,7 +105,7 @@ class VideoLM:
 
     def __init__(self, parts: Parts):
         self.parts = parts
-        self.tokenizer, self.text, self.lm = parts.tokenizer, parts.text, parts.lm
+        self.tokenizer, self.text, self.lm, self.audio = parts.tokenizer, parts.text, parts.lm, parts.audio
         self.tasks, self.vocabulary, self.sampling = parts.tasks, parts.vocabulary, parts.sampling
         self._layouts: dict[Variant, Layout] = {}
 
@@ -90,11 +122,22 @@ class VideoLM:
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write a model directory; `folder` must not exist."""
-        save_model(folder, *self.parts, dtype=dtype)
+        save_model(folder, self.parts, dtype)
 
     def to(self, device: str | torch.device) -> Self:
-        for part in (self.tokenizer, self.text, self.lm):
-            part.to(device)
+        for part in (self.tokenizer, self.text, self.lm, self.audio):
+            if part is not None:
+                part.to(device)
+        return self
+
+    def add_tasks(self, tasks: Sequence[Task]) -> Self:
+        """Tasks that the model was not trained with, from now on; their special tokens take reserved ids.
+
+        Raises `UserError` for a task that clashes with one of the model's, or looks like one.
+        """
+        self.tasks = self.tasks.with_tasks(tasks)
+        self.vocabulary = self.vocabulary.with_specials(self.tasks.specials)
+        self.parts = self.parts._replace(tasks=self.tasks, vocabulary=self.vocabulary)
         return self
 
     @property
@@ -104,7 +147,8 @@ class VideoLM:
     def layout(self, variant: Variant) -> Layout:
         """The row of a variant (kept once made)."""
         if variant not in self._layouts:
-            self._layouts[variant] = lay_out(variant, self.tasks, self.vocabulary, self.tokenizer.grid)
+            sound = None if self.audio is None else self.audio.grid
+            self._layouts[variant] = lay_out(variant, self.tasks, self.vocabulary, self.tokenizer.grid, sound)
         return self._layouts[variant]
 
     def __call__(
@@ -113,7 +157,11 @@ class VideoLM:
         *,
         task: str | None = None,
         image: ImageInput | Sequence[ImageInput] | None = None,
+        last_image: ImageInput | Sequence[ImageInput] | None = None,
         video: VideoInput | Sequence[Video] | None = None,
+        mask: MaskInput | None = None,
+        structure: VideoInput | Sequence[Video] | None = None,
+        audio: AudioInput | Sequence[AudioInput] | None = None,
         negative_prompt: str | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -135,8 +183,13 @@ class VideoLM:
             task: by default the one that the inputs given call for.
             image: the first frame: a picture, an array (H, W, 3) or a file, cut and resized to the model's size; or a
                 list of them, one for each prompt.
-            video: the first frames: a clip, an array (f, H, W, 3) at the model's rate, a list of pictures or a file;
-                or a list of clips, one for each prompt. Frames beyond those that the task takes are not used.
+            last_image: the last frame, likewise.
+            video: a clip, an array (f, H, W, 3) at the model's rate, a list of pictures or a file; or a list of clips,
+                one for each prompt. Frames beyond those that the task takes are not used.
+            mask: what to make anew in the video, in place of the task's own: a picture, white there, or a box (left,
+                top, right, bottom) in shares of the picture.
+            structure: flow and depth as one clip (`videolm.data.conditions.structure`).
+            audio: a sound, or a file; likewise.
             negative_prompt: what guidance leads away from; by default no text.
             height, width, num_frames: of a format the model was trained on; by default its first.
             guidance_scale, temperature, top_k, top_p: see `Sampling`; by default the model's own.
@@ -152,16 +205,27 @@ class VideoLM:
             raise UserError(f"unknown output_type {output_type!r}; one of {', '.join(get_args(OutputType))}")
         if num_videos_per_prompt < 1:
             raise UserError(f"num_videos_per_prompt is {num_videos_per_prompt}, and must be at least 1")
-        inputs = {"text": prompts or None, "image": image, "video": video}
-        given = {name for name, value in inputs.items() if value is not None}
-        variant = self.choose(given, task, num_frames=num_frames, height=height, width=width)
-        frames = None
-        if variant.prefix:
-            values = _one_each(image if video is None else video, len(prompts) or 1)
-            clips = [self._clip(value, variant) for value in values]
-            variant = self._with_prefix(variant, min(len(clip) for clip in clips))
-            given_frames = np.stack([clip.frames[: variant.prefix] for clip in clips])
-            frames = np.repeat(given_frames, len(prompts or [""]) * num_videos_per_prompt // len(clips), axis=0)
+        values: dict[str, Any] = {
+            "text": prompts or None,
+            "image": image,
+            "last_image": last_image,
+            "video": video,
+            "mask": mask,
+        }
+        values |= {"structure": structure, "audio": audio}
+        values = {name: value for name, value in values.items() if value is not None}
+        variant = self.choose(values, task, num_frames=num_frames, height=height, width=width)
+        shape = variant.format
+        inputs = Inputs(
+            variant.task,
+            values,
+            len(prompts) or 1,
+            fps=self.tasks.fps,
+            size=(shape.height, shape.width),
+            frames=shape.frames,
+            rate=None if self.audio is None else self.audio.sample_rate,
+        )
+        variant = inputs.fitting(variant)
         changes = {"guidance_scale": guidance_scale, "temperature": temperature, "top_k": top_k, "top_p": top_p}
         changes = {name: value for name, value in changes.items() if value is not None}
         sampling = parse(Sampling, self.sampling.model_dump(), changes)
@@ -170,12 +234,12 @@ class VideoLM:
             self.layout(variant),
             prompts,
             negative_prompt,
-            frames,
+            inputs,
             sampling,
             _generators(generator, len(prompts)),
             callback_on_step_end,
         )
-        out = self._output(codes, variant, frames, tokens, output_type)
+        out = self._output(codes, variant, inputs, tokens, output_type)
         return out if return_dict else (out.frames,)  # type: ignore[return-value]  # as diffusers does
 
     def choose(
@@ -187,53 +251,23 @@ class VideoLM:
         height: int | None = None,
         width: int | None = None,
     ) -> Variant:
-        """The variant that a call runs: see `__call__`. `given` names the inputs: "text", "image", "video"."""
+        """The variant that a call runs: see `__call__`. `given` names the inputs: "text", "image", "video", ..."""
         if (height is None) != (width is None):
             raise UserError("height and width go together")
         chosen = self.tasks.get(task) if task else self._task_for(given)
-        if misfit := _misfit(chosen, given):
-            raise UserError(misfit)
+        if said := misfit(chosen, given):
+            raise UserError(said)
         size = (height, width) if height is not None and width is not None else None
         return self.tasks.find(chosen.name, frames=num_frames, size=size)
 
-    def _with_prefix(self, variant: Variant, available: int) -> Variant:
-        """The variant of the same task and format that is given the most of the `available` frames."""
-        task, shape, _ = variant
-        fitting = [v for v in task.variants([shape]) if v.prefix <= available]
-        if not fitting:
-            raise UserError(
-                f"{task.name} needs at least {min(task.prefixes)} frames at {self.tasks.fps:g} a second, "
-                f"the video has {available}"
-            )
-        return max(fitting, key=lambda v: v.prefix)
-
     def _task_for(self, given: Collection[str]) -> Task:
         """The first task that takes exactly the inputs given, those that make clips before those that make pictures."""
-        tasks = sorted(self.tasks.tasks, key=lambda task: task.output.stream == "image")
+        tasks = sorted(self.tasks.tasks, key=lambda task: task.makes_pictures)
         for task in tasks:
-            if not _misfit(task, given):
+            if not misfit(task, given):
                 return task
         what = " and ".join(sorted(given)) or "no input"
         raise UserError(f"no task of this model takes {what} alone; name one: {', '.join(t.name for t in tasks)}")
-
-    def _clip(self, value: ImageInput | VideoInput | None, variant: Variant) -> Video:
-        """Frames given, at the model's rate and the variant's size."""
-        size, fps = (variant.format.height, variant.format.width), self.tasks.fps
-        if variant.task.image_input:
-            if isinstance(value, str | os.PathLike):
-                value = read_image(value, size=size)
-            pixels = value.pixels if isinstance(value, Image) else Image.from_array(np.asarray(value)).pixels
-            return Video(place(pixels, size, "crop")[None], fps)
-        if isinstance(value, str | os.PathLike):
-            return read_video(value, fps=fps, size=size, max_frames=variant.format.frames)
-        if isinstance(value, Video):
-            if value.fps != fps:
-                raise UserError(f"the clip has {value.fps:g} frames a second, this model {fps:g}: read_video resamples")
-            video = value
-        else:
-            array = np.stack([np.asarray(picture) for picture in value]) if isinstance(value, Sequence) else value
-            video = Video.from_array(array, fps)  # type: ignore[arg-type]
-        return Video(np.stack([place(frame, size, "crop") for frame in video.frames]), fps)
 
     @torch.inference_mode()
     def _generate(
@@ -241,23 +275,25 @@ class VideoLM:
         layout: Layout,
         prompts: list[str],
         negative_prompt: str | None,
-        frames: np.ndarray | None,
+        inputs: Inputs,
         sampling: Sampling,
         generators: list[torch.Generator],
         callback: Callable[[VideoLM, int, int, dict[str, Any]], Any] | None,
-    ) -> tuple[Tensor, int]:
-        """The clips' codes (b, t, h, w), and how many ids were drawn for each."""
+    ) -> tuple[dict[str, Tensor], int]:
+        """The codes of what was made by source, and how many ids were drawn for each."""
         streams: dict[str, Tensor] = {}
-        if frames is not None:
-            clips = torch.stack([Video(each, self.tasks.fps).to_tensor() for each in frames])
-            codes = self.tokenizer.encode(clips.to(self.device, self.lm.dtype))
-            streams[layout.variant.task.output.stream] = codes
+        for part in layout.variant.inputs:
+            if isinstance(part, Text):
+                continue
+            given = inputs.of(part, layout.variant).to(self.device, self.lm.dtype)
+            codes = self._coder(part).encode(given)
+            streams[part.source] = codes.repeat_interleave(len(prompts) // len(codes), 0)
         rows = layout.build(streams).to(self.device)
         if len(rows) != len(prompts):
             rows = rows.expand(len(prompts), -1)
         text = self._embed(prompts, layout)
         negative = self._embed([negative_prompt] * len(prompts), layout) if negative_prompt else None
-        outputs = [Output(span.kind, span.start, span.stop, span.ids) for span in layout.outputs]
+        outputs = outputs_of(layout)
         drawn = sum(out.stop - out.start for out in outputs if len(out.ids) > 1)
         rows = decode(
             self.lm,
@@ -287,43 +323,66 @@ class VideoLM:
         embeddings, mask = self.text(ids)
         return TextInput(embeddings, mask, layout.text.start)
 
+    def _coder(self, part: Visual | Audio) -> VideoTokenizer | AudioTokenizer:
+        """What codes a part."""
+        if isinstance(part, Visual):
+            return self.tokenizer
+        assert self.audio is not None  # or there were no layout
+        return self.audio
+
     @torch.inference_mode()
     def _output(
-        self, codes: Tensor, variant: Variant, frames: np.ndarray | None, tokens: int, output_type: OutputType
+        self, codes: dict[str, Tensor], variant: Variant, inputs: Inputs, tokens: int, output_type: OutputType
     ) -> VideoLMOutput:
-        video = self.tokenizer.decode(codes).float().clamp(-1, 1).cpu()  # b c f H W
-        clips = [Video.from_tensor(clip, self.tasks.fps) for clip in video]
-        if frames is not None:  # the frames given stand in the clip as they were given
-            clips = [
-                Video(np.concatenate([first, clip.frames[len(first) :]]), clip.fps)
-                for first, clip in zip(frames, clips, strict=True)
-            ]
-        made: Any = np.stack([clip.frames for clip in clips]).astype(np.float32) / 255
-        if output_type == "pt":
-            made = torch.from_numpy(made).movedim(-1, 2)
-        elif output_type == "pil":
-            made = [[PIL.Image.fromarray(frame) for frame in clip.frames] for clip in clips]
-        return VideoLMOutput(made, clips, tokens, self.tasks.fps, variant, variant.prefix)
+        task, fps = variant.task, self.tasks.fps
+        made = {p.kind: self._coder(p).decode(codes[p.source]).float().clamp(-1, 1).cpu() for p in task.outputs}
+        clips: list[Video] = []
+        if "visual" in made:
+            clips = [Video.from_tensor(clip, fps) for clip in made["visual"]]
+            clips = self._as_given(clips, variant, inputs)
+        elif shown := next(iter(inputs.clips.values()), None):
+            clips = [Video(clip.frames[: variant.format.frames], fps) for clip in _repeated(shown, len(made["audio"]))]
+        sounds: list[media.Audio] = []
+        rate = None
+        if "audio" in made and self.audio is not None:
+            rate = self.audio.sample_rate
+            samples = round(variant.format.frames / fps * rate)
+            sounds = [media.Audio(sound[None].numpy(), rate).fitted(samples) for sound in made["audio"]]
+        frames: Any = None
+        if clips:
+            frames = np.stack([clip.frames for clip in clips]).astype(np.float32) / 255
+            if output_type == "pt":
+                frames = torch.from_numpy(frames).movedim(-1, 2)
+            elif output_type == "pil":
+                frames = [[PIL.Image.fromarray(frame) for frame in clip.frames] for clip in clips]
+        audio = np.stack([sound.samples for sound in sounds]) if sounds else None
+        return VideoLMOutput(frames, audio, rate, clips, sounds, tokens, fps, variant, variant.prefix)
+
+    def _as_given(self, clips: list[Video], variant: Variant, inputs: Inputs) -> list[Video]:
+        """The clips with the frames and pixels that were given as they were."""
+        frames = np.stack([clip.frames for clip in clips])
+        part = next((p for p in variant.inputs if isinstance(p, Visual) and p.frames == "prefix"), None)
+        if part is not None:
+            first = np.stack([clip.frames[: variant.prefix] for clip in inputs.clips[variant.task.given_as(part)]])
+            frames[:, : variant.prefix] = first.repeat(len(frames) // len(first), 0)
+        if shown := inputs.shown(variant):
+            whole, mask = np.stack([clip.frames[: frames.shape[1]] for clip in shown[0]]), shown[1].numpy()
+            frames = np.where(mask[..., None], whole.repeat(len(frames) // len(whole), 0), frames)
+        return [Video(np.ascontiguousarray(each), self.tasks.fps) for each in frames]
 
 
-def _one_each(value: Any, prompts: int) -> list[Any]:
-    """The inputs of a call: the one given for all prompts, or one for each."""
-    several = isinstance(value, list | tuple) and bool(value) and not isinstance(value[0], PIL.Image.Image)
-    if several and len(value) != prompts:
-        raise UserError(f"{len(value)} inputs were given for {prompts} prompts")
-    return list(value) if several else [value]
+def outputs_of(layout: Layout) -> list[Output]:
+    """What the engine draws in a row of a layout."""
+    return [Output(span.kind, span.start, span.stop, span.ids) for span in layout.outputs]
 
 
-def _misfit(task: Task, given: Collection[str]) -> str | None:
-    """What keeps a task from these inputs, or None when they fit."""
-    takes = {"text": task.text is not None, "image": task.image_input, "video": task.video_input}
-    needs = {**takes, "text": task.text is not None and not task.text.optional}
-    names = {"text": "a prompt", "image": "an image", "video": "a video"}
-    missing = [names[name] for name, needed in needs.items() if needed and name not in given]
-    if missing:
-        return f"{task.name} needs {' and '.join(missing)}"
-    surplus = [names[name] for name in sorted(given) if not takes[name]]
-    return f"{task.name} takes no {surplus[0].split()[-1]}" if surplus else None
+def kind_of(task: Task) -> str:
+    """ "video", "image" or "audio": what a task makes; clips may have sound."""
+    return "audio" if task.visual is None else "image" if task.makes_pictures else "video"
+
+
+def _repeated(values: list[Video], count: int) -> list[Video]:
+    return [value for value in values for _ in range(count // len(values))]
 
 
 def _generators(given: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[torch.Generator]:

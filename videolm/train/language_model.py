@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +41,8 @@ class LMTraining(TrainingConfig):
     text_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of rows trained without their text, so that guidance has something to lead away from."""
     first_stage: FirstStage | None = None
+    examples: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """Of tasks by name, how many examples they learn from, the first; by default all."""
     validation_rows: Annotated[int, Field(ge=1)] = 32
     """Rows of every variant."""
 
@@ -81,8 +84,13 @@ def train_language_model(
     folder: Path,
     seed: int,
 ) -> dict[str, float]:
-    """Train both in place; returns the last validation: nats per visual token of every task."""
-    settings: Any = {"tokens": config.tokens, "text_dropout": config.text_dropout, "seed": seed}
+    """Train both in place; returns the last validation: nats a code of every task."""
+    settings: Any = {
+        "tokens": config.tokens,
+        "text_dropout": config.text_dropout,
+        "seed": seed,
+        "examples": config.examples,
+    }
     if stage := config.first_stage:
         first_steps = round(stage.steps * config.steps) * engine_config.accumulate
         settings |= {"first_steps": first_steps, "first_images": stage.images}
@@ -101,7 +109,11 @@ def train_language_model(
             rows = held.draw(layout, rng, config.validation_rows, dropout=False)
             parts = range(0, config.validation_rows, 8)
             losses = [module(Rows(layout, rows.ids[i : i + 8], rows.captions[i : i + 8]))[1] for i in parts]
-            mean = float(torch.stack([loss["nll/visual"] for loss in losses]).mean())
+            codes = Counter[str]()
+            for span in layout.outputs:
+                codes[span.kind] += span.length if span.source else 0
+            each = [sum(loss[f"nll/{kind}"] * count for kind, count in codes.items() if count) for loss in losses]
+            mean = float(torch.stack(each).mean()) / sum(codes.values())
             values.setdefault(layout.variant.task.name, []).append(mean)
         return {name: sum(each) / len(each) for name, each in values.items()}
 

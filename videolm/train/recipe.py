@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from videolm.config import Config, dump_yaml, merge, nearest, parse, read_yaml
-from videolm.data.example import Source
+from videolm.data.example import InTurn, Source
 from videolm.data.shards import Shard, tokenize
 from videolm.data.sources import DataConfig
 from videolm.errors import UserError
@@ -28,12 +29,14 @@ from videolm.files import atomic_path
 from videolm.generate.sampling import Sampling
 from videolm.model.config import LMConfig, PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
-from videolm.pipeline.folder import AUDIO_TOKENIZER, TOKENIZER, save_model
+from videolm.pipeline.folder import AUDIO_TOKENIZER, TOKENIZER, Parts, save_model
 from videolm.registry import Registry
 from videolm.sequence import lay_out
 from videolm.shapes import Format
-from videolm.tasks import TASKS
+from videolm.tasks import TASKS, Task
+from videolm.tasks.file import load_tasks
 from videolm.tasks.task_set import TaskSet
+from videolm.tasks.views import VIEWS
 from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
 from videolm.tokenizers.text.t5 import T5Settings, TextEncoder
@@ -80,9 +83,13 @@ class Recipe(Config):
     text_length: Annotated[int, Field(ge=1)] = 64
     tasks: dict[str, Annotated[float, Field(gt=0)]] = {}
     """Tasks of the language model by name, with their share of its training steps."""
+    task_file: str = ""
+    """A Python file that declares tasks of your own."""
     tokenizer: TokenizerConfig | None = None
     tokenizer_data: DataConfig | None = None
     """What the tokenizer learns from, where that is not `data`."""
+    tokenizer_streams: Annotated[tuple[str, ...], Field(min_length=1)] = ("video",)
+    """The streams of it that the tokenizer sees in turn: clips as they are, "styled", "structure", "story"."""
     image_training: ImageTraining | None = None
     """A first stage on pictures, from which the tokenizer of clips is inflated."""
     tokenizer_training: TokenizerTraining = TokenizerTraining()
@@ -105,25 +112,40 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        for name in self.tasks:
-            if name not in TASKS:
-                raise ValueError(f"unknown task '{name}'; {nearest(name, TASKS)}")
+        for name in {**self.tasks, **self.lm_training.examples}:
+            if name not in self.known_tasks:
+                raise ValueError(f"unknown task '{name}'; {nearest(name, self.known_tasks)}")
         if self.tokenizer is None and self.audio_tokenizer is None:
             raise ValueError("there is nothing to make: give a tokenizer or an audio_tokenizer")
         if self.lm is not None and self.tokenizer is None:
             raise ValueError("a language model needs a tokenizer")
+        sounding = [name for name in self.tasks if "audio" in self.known_tasks[name].sources]
+        if sounding and self.audio_tokenizer is None:
+            raise ValueError(f"{sounding[0]} has sound: give an audio_tokenizer")
         if bool(self.tasks) != (self.lm is not None):
             raise ValueError("a language model needs tasks, and tasks a language model: give both lm and tasks")
         if self.evaluation_samples and self.lm is None:
             raise ValueError("evaluation_samples needs a language model: `videolm evaluate tokenizer` measures without")
-        if self.lm_training.first_stage and len({TASKS.get(name).output.stream for name in self.tasks}) < 2:
+        if self.lm_training.first_stage and len({self.known_tasks[name].makes_pictures for name in self.tasks}) < 2:
             raise ValueError("lm_training.first_stage needs tasks that make pictures and tasks that make clips")
+        if self.tasks:
+            _ = self.task_set  # which may look alike
         return self
+
+    @cached_property
+    def known_tasks(self) -> dict[str, Task]:
+        """The tasks that ship and those of `task_file`."""
+        known = {name: TASKS.get(name) for name in TASKS}
+        for task in load_tasks(self.task_file) if self.task_file else ():
+            if known.setdefault(task.name, task) != task:
+                raise UserError(f"{self.task_file}: a task '{task.name}' ships; choose another name for yours")
+        return known
 
     @property
     def task_set(self) -> TaskSet:
-        tasks = tuple(TASKS.get(name) for name in self.tasks)
-        return TaskSet(tasks=tasks, formats=self.formats, fps=self.fps, text_length=self.text_length)
+        tasks = tuple(self.known_tasks[name] for name in self.tasks)
+        settings = {"tasks": tasks, "formats": self.formats, "fps": self.fps, "text_length": self.text_length}
+        return parse(TaskSet, settings)
 
 
 def recipe_names() -> list[str]:
@@ -232,17 +254,17 @@ class Run:
         recipe, model = self.recipe, self.folder / "model"
         if model.exists():
             return model
-        if recipe.audio_tokenizer is not None:
-            self.audio_tokenizer()
+        audio = None if recipe.audio_tokenizer is None else self.audio_tokenizer()
         if recipe.tokenizer is None:
             return self.folder / AUDIO_TOKENIZER
         tokenizer = self.tokenizer()
         if recipe.lm is None:
             return self.folder / TOKENIZER
-        text, lm = self.language_model(tokenizer)
-        tasks, vocabulary = self.recipe.task_set, self.vocabulary(tokenizer)
+        text, lm = self.language_model(tokenizer, audio)
+        tasks, vocabulary = recipe.task_set, self.vocabulary(tokenizer, audio)
         if rank() == 0:
-            save_model(model, tokenizer, text, lm, vocabulary, tasks, self.recipe.sampling, dtype=torch.float16)
+            parts = Parts(tokenizer, text, lm, vocabulary, tasks, recipe.sampling, audio)
+            save_model(model, parts, dtype=torch.float16)
             shutil.rmtree(self.folder / "lm_training" / "checkpoints")
         wait_for_all()
         return model
@@ -253,8 +275,10 @@ class Run:
         shape = Format(1, shape.height, shape.width) if stream == "image" else shape
         return (data or self.recipe.data).open(stream, shape, self.recipe.fps, split)
 
-    def vocabulary(self, tokenizer: VideoTokenizer) -> Vocabulary:
+    def vocabulary(self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None = None) -> Vocabulary:
         sizes = {"visual_size": tokenizer.codebook_size, "audio_levels": 0}
+        if audio is not None:
+            sizes |= {"audio_levels": audio.levels, "audio_size": audio.codebook_size}
         return Vocabulary(**sizes).with_specials(self.recipe.task_set.specials)
 
     def tokenizer(self) -> VideoTokenizer:
@@ -290,11 +314,11 @@ class Run:
 
     def _train_tokenizer(self, tokenizer: VideoTokenizer, config: DecoderTraining, done: Path) -> None:
         recipe, work = self.recipe, self.folder / f"{config.trains}_training"
-        stream = "image" if config.trains == "image_tokenizer" else "video"
+        streams = ("image",) if config.trains == "image_tokenizer" else recipe.tokenizer_streams
         train_tokenizer(
             tokenizer,
-            self.source(stream, "train", recipe.tokenizer_data),
-            self.source(stream, "validation", recipe.tokenizer_data),
+            InTurn([self.source(stream, "train", recipe.tokenizer_data) for stream in streams]),
+            self.source(streams[0], "validation", recipe.tokenizer_data),
             config,
             recipe.engine,
             folder=work,
@@ -325,20 +349,23 @@ class Run:
             _finish(done, tokenizer.save_pretrained, work)
         return kind.from_pretrained(done).to(device())
 
-    def language_model(self, tokenizer: VideoTokenizer) -> tuple[TextEncoder, PrefixLM]:
+    def language_model(
+        self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None = None
+    ) -> tuple[TextEncoder, PrefixLM]:
         """The trained text encoder and language model; token shards are made where they are missing."""
         recipe, tasks = self.recipe, self.recipe.task_set
         if recipe.lm is None:
             raise UserError("the recipe has no lm section, so there is no language model to train")
-        vocabulary = self.vocabulary(tokenizer)
+        vocabulary = self.vocabulary(tokenizer, audio)
         torch.manual_seed(recipe.seed)
         text = self.text_encoder()
-        shards, held = self.shards(tokenizer, text, "train"), self.shards(tokenizer, text, "validation")
+        shards, held = (self.shards(tokenizer, audio, text, split) for split in ("train", "validation"))
         sizes = ("special_size", "visual_size", "audio_levels", "audio_size")
         config = PrefixLMConfig(recipe.lm, **{name: getattr(vocabulary, name) for name in sizes}, text_size=text.width)
         lm = PrefixLM(config)
         work = self.folder / "lm_training"
-        layouts = [lay_out(variant, tasks, vocabulary, tokenizer.grid) for variant in tasks.variants()]
+        sound = None if audio is None else audio.grid
+        layouts = [lay_out(variant, tasks, vocabulary, tokenizer.grid, sound) for variant in tasks.variants()]
         train_language_model(
             lm.to(device()),
             text.to(device()),
@@ -365,20 +392,24 @@ class Run:
             _finish(start, TextEncoder.from_captions(settings, captions or ["a clip"]).save_pretrained)
         return TextEncoder.from_pretrained(start)
 
-    def shards(self, tokenizer: VideoTokenizer, text: TextEncoder, split: str) -> dict[str, Shard]:
-        """Token shards of every stream that the tasks need."""
-        streams = dict.fromkeys(stream for task in self.recipe.task_set.tasks for stream in task.streams)
+    def shards(
+        self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None, text: TextEncoder, split: str
+    ) -> dict[str, Shard]:
+        """Token shards of every source that the tasks need."""
         made = {}
-        for stream in streams:
+        for name in dict.fromkeys(name for task in self.recipe.task_set.tasks for name in task.sources):
+            stream, _, view = name.partition(".")
             source = self.source(stream, split)
             if split == "validation" and not len(source):
-                made[stream] = Shard(self.folder / "tokens" / "train" / stream)
+                made[name] = Shard(self.folder / "tokens" / "train" / name)
                 continue
-            folder = self.folder / "tokens" / split / stream
+            folder = self.folder / "tokens" / split / name
             if rank() == 0:
-                tokenize(source, tokenizer, text, folder, text_length=self.recipe.text_length)
+                coder = audio if stream == "audio" and audio is not None else tokenizer
+                seen_by = VIEWS.get(view) if view else None
+                tokenize(source, coder, text, folder, text_length=self.recipe.text_length, view=seen_by)
             wait_for_all()
-            made[stream] = Shard(folder)
+            made[name] = Shard(folder)
         return made
 
 
