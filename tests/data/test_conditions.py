@@ -1,13 +1,14 @@
 """Flow and depth of footage, held against ShapesWorld's own; masks from pictures and boxes."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from videolm.data.conditions import DepthEstimator, box_mask, optical_flow, picture_mask, structure
+from videolm.data.conditions import DepthEstimator, RaftFlow, StructureMaker, box_mask, optical_flow, picture_mask
 from videolm.data.sources import FolderData
 from videolm.errors import UserError
 from videolm.media import Image, Video, write_video
@@ -90,7 +91,7 @@ def test_depth(estimator: Path) -> None:
 def test_structure_is_a_clip(estimator: Path) -> None:
     pytest.importorskip("cv2")
     video = Video(render(scene("stays still")), 8.0)
-    made = structure(video, DepthEstimator(estimator))
+    made = StructureMaker(estimator)(video)
     assert made.frames.shape == video.frames.shape
     assert (np.abs(made.frames[..., :2].astype(int) - 128) <= 1).all()  # no flow
     assert (made.frames[..., 2].min(), made.frames[..., 2].max()) == (0, 255)
@@ -127,4 +128,29 @@ def test_a_folder_of_clips_gives_their_structure(estimator: Path, tmp_path: Path
     data = FolderData(path=str(tmp_path), validation_share=0, depth_model=str(estimator))
     shape = Format(17, 64, 64)
     clip, made = (data.open(stream, shape, 8.0, "train")[0].media for stream in ("video", "structure"))
-    assert np.array_equal(made.frames, structure(clip, DepthEstimator(estimator)).frames)
+    assert np.array_equal(made.frames, StructureMaker(estimator)(clip).frames)
+
+
+def test_raft_is_asked_backwards_and_in_its_own_size() -> None:
+    """Its interface, by an estimator that finds one displacement everywhere; the model itself needs torchvision."""
+    asked = []
+
+    def everywhere(one: torch.Tensor, other: torch.Tensor) -> list[torch.Tensor]:
+        asked.append((float(one.mean()), float(other.mean())))
+        assert one.shape == other.shape == (1, 3, 128, 136)
+        flow = torch.zeros(1, 2, 128, 136)
+        flow[:, 0], flow[:, 1] = 13.6, -6.4
+        return [torch.zeros_like(flow), flow]
+
+    frames = np.stack([np.full((64, 132, 3), level, np.uint8) for level in (0, 255, 0)])
+    flow = RaftFlow(everywhere)(frames)
+    assert flow.shape == (3, 64, 132, 2) and flow.dtype == np.float32
+    assert not flow[0].any()
+    assert np.allclose(flow[1:, ..., 0], -0.1) and np.allclose(flow[1:, ..., 1], 0.05)
+    assert asked == [(1, -1), (-1, 1)]  # from each frame to the one before
+
+
+def test_raft_without_torchvision_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.models.optical_flow", None)
+    with pytest.raises(UserError, match="RAFT needs torchvision and its weights .*; flow by DIS needs neither"):
+        RaftFlow()

@@ -18,7 +18,7 @@ from typing import Any
 
 from videolm.cli.arguments import size
 from videolm.cli.output import emit, say
-from videolm.data.conditions import DepthEstimator, structure
+from videolm.data.conditions import StructureMaker
 from videolm.errors import UserError
 from videolm.files import check_writable
 from videolm.generate.sampling import generators
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio", metavar="FILE", help="a sound, or a film with one")
     parser.add_argument("--structure", metavar="FILE", help="flow and depth as a clip (instead of --video)")
     parser.add_argument("--depth-model", metavar="DIR", help="a depth estimator, to make them of --video")
+    parser.add_argument("--flow", choices=["dis", "raft"], default="dis", help="how, with --depth-model (default: dis)")
     parser.add_argument("--tasks", metavar="FILE", help="a Python file with tasks of your own")
     parser.add_argument("--num-frames", metavar="N", type=int, help="frames of the clip")
     parser.add_argument("--size", metavar="WxH", type=size, help="pixels, for example 64x64")
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
         pixels = (shape.height, shape.width)
         inputs[name] = read_video(inputs[name], fps=model.tasks.fps, size=pixels, max_frames=shape.frames)
     if made:
-        inputs["structure"] = structure(inputs["structure"], DepthEstimator(args.depth_model))
+        inputs["structure"] = StructureMaker(args.depth_model, args.flow)(inputs["structure"])
     started = time.monotonic()
     with ExitStack() as stack:  # the bar appears with the first id: what is wrong with the inputs is said before
         bar: Any = None

@@ -1,15 +1,16 @@
 """Conditions of real footage: where things are and how they move (optical flow, depth), and masks from files.
 
-VideoPoet 4.1 takes flow from RAFT and depth from MiDaS; here flow is OpenCV's DIS, which needs no weights, and depth
-any depth estimator of `transformers` that the user has. ShapesWorld knows both of itself (`render_structure`).
+VideoPoet 4.1 takes flow from RAFT and depth from MiDaS; here flow is OpenCV's DIS, which needs no weights, or RAFT by
+torchvision where that is installed, and depth any depth estimator of `transformers` that the user has. ShapesWorld knows both of itself (`render_structure`).
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from videolm.media.clip import Pixels
 from videolm.shapesworld.styles import FASTEST
 
 Floats = NDArray[np.float32]
+FlowName = Literal["dis", "raft"]
 
 
 class Footage:
@@ -34,23 +36,30 @@ class Footage:
 
     STREAMS = ("video", "image", "audio", "styled", "story", "structure")
 
-    def __init__(self, stream: str, depth_model: str):
+    def __init__(self, stream: str, depth_model: str, flow: FlowName = "dis"):
         """Raises `UserError` for a stream that footage does not have, and for structure without a depth estimator."""
         if stream not in self.STREAMS:
             raise UserError(f"clips have no '{stream}': a task of yours takes {', '.join(self.STREAMS)}")
         if stream == "structure" and not depth_model:
             raise UserError("stylisation of clips needs a depth estimator: set data.depth_model to its folder")
-        self._depth = DepthEstimator(depth_model) if stream == "structure" else None
+        self._maker = StructureMaker(depth_model, flow) if stream == "structure" else None
 
     def __call__(self, video: Video) -> Video:
-        return video if self._depth is None else structure(video, self._depth)
+        return video if self._maker is None else self._maker(video)
 
 
-def structure(video: Video, depth: DepthEstimator) -> Video:
+class StructureMaker:
     """Flow in x and in y and depth, as the three channels of one clip, as `shapesworld.render_structure` has them."""
-    flow = np.clip(optical_flow(video.frames) / FASTEST, -1, 1)
-    shown = np.concatenate([flow, 2 * depth(video)[..., None] - 1], axis=-1)
-    return Video(np.rint((shown + 1) * 127.5).astype(np.uint8), video.fps)
+
+    def __init__(self, depth_model: str | Path, flow: FlowName = "dis"):
+        """See `DepthEstimator`; flow by `optical_flow`, or by `RaftFlow`. Raises `UserError` as they do."""
+        self.depth = DepthEstimator(depth_model)
+        self.flow: Callable[[Pixels], Floats] = optical_flow if flow == "dis" else RaftFlow()
+
+    def __call__(self, video: Video) -> Video:
+        flow = np.clip(self.flow(video.frames) / FASTEST, -1, 1)
+        shown = np.concatenate([flow, 2 * self.depth(video)[..., None] - 1], axis=-1)
+        return Video(np.rint((shown + 1) * 127.5).astype(np.uint8), video.fps)
 
 
 def optical_flow(frames: Pixels) -> Floats:
@@ -80,6 +89,43 @@ def optical_flow(frames: Pixels) -> Floats:
         flow[index] = -dis.calc(grey[index], grey[index - 1], None)
     flow /= (width, height)
     return flow
+
+
+class RaftFlow:
+    """RAFT's flow (arXiv 2003.12039) by torchvision, with the weights it comes with; called as `optical_flow`."""
+
+    SMALLEST = 128
+    """Pixels on a side that it needs; smaller frames are enlarged for it."""
+
+    def __init__(self, model: Callable[..., Any] | None = None):
+        """Load torchvision's large model, or take another of its kind.
+
+        Raises `UserError` where torchvision or its weights cannot be had.
+        """
+        if model is None:
+            try:
+                flow: Any = importlib.import_module("torchvision.models.optical_flow")
+                model = flow.raft_large(weights=flow.Raft_Large_Weights.DEFAULT).eval()
+            except (ImportError, OSError, RuntimeError) as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(
+                    f"RAFT needs torchvision and its weights ({reason}); flow by DIS needs neither"
+                ) from error
+        self._model = model
+
+    @torch.inference_mode()
+    def __call__(self, frames: Pixels) -> Floats:
+        height, width = frames.shape[1:3]
+        size = [max(self.SMALLEST, -(-side // 8) * 8) for side in (height, width)]
+        pixels = torch.from_numpy(frames).movedim(-1, 1).float() / 127.5 - 1
+        pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
+        flow = torch.zeros(len(frames), 2, height, width)
+        for index in range(1, len(frames)):
+            # From this frame to the one before, turned round, as for `optical_flow`; the last refinement is the best.
+            found = -self._model(pixels[index : index + 1], pixels[index - 1 : index])[-1]
+            found = found / torch.tensor([size[1], size[0]]).view(2, 1, 1)
+            flow[index] = F.interpolate(found, (height, width), mode="bilinear", antialias=True)[0]
+        return flow.movedim(1, -1).numpy()
 
 
 class DepthEstimator:

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from videolm import shapesworld
 from videolm.config import Config
-from videolm.data.conditions import Footage
+from videolm.data.conditions import FlowName, Footage
 from videolm.data.example import IMAGE_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES, Example, Split
 from videolm.data.webdataset import WebDatasetData
 from videolm.errors import UserError
@@ -173,11 +173,13 @@ class FolderData(Config):
     """Examples made of a training window, for a tokenizer: first the window itself, then `look`s at parts of it,
     without its captions. With more than one, frames are kept twice as large and those to "crop" whole."""
     sound: bool = False
-    """Only films that have sound, for tasks that need it."""
+    """Only films that have sound; so it is where a task needs it."""
     sample_rate: Annotated[int, Field(ge=1000, le=96_000)] = 16_000
     """Samples a second that sounds are kept at."""
     depth_model: str = ""
     """The folder of a depth estimator of `transformers`, for stylisation."""
+    flow: FlowName = "dis"
+    """Optical flow for stylisation, by OpenCV's DIS or by torchvision's RAFT."""
 
     def open(self, stream: str, shape: Format, fps: float, split: Split) -> FolderSource:
         return FolderSource(self, stream, shape, fps, split)
@@ -192,7 +194,7 @@ class FolderSource:
 
     def __init__(self, config: FolderData, stream: str, shape: Format, fps: float, split: Split):
         need = 1 if stream == "image" else shape.frames
-        self.footage = Footage(stream, config.depth_model)
+        self.footage = Footage(stream, config.depth_model, config.flow)
         self.stream, self.fps, self.frames, self.rate = stream, fps, need, config.sample_rate
         self.size = (shape.height, shape.width)
         self.views = config.views if split == "train" and stream != "audio" else 1

@@ -21,7 +21,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from videolm.config import Config
-from videolm.data.conditions import Footage
+from videolm.data.conditions import FlowName, Footage
 from videolm.data.example import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Example, Split
 from videolm.errors import UserError
 from videolm.media import Fit, Part, Video, declared_frames, probe, read_audio, read_image, read_video
@@ -43,11 +43,13 @@ class WebDatasetData(Config):
     validation_share: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
     """Samples that are kept for validation, about; which follows from the tar's name and the sample's."""
     sound: bool = False
-    """Only films that have sound, for tasks that need it."""
+    """Only films that have sound; so it is where a task needs it."""
     sample_rate: Annotated[int, Field(ge=1000, le=96_000)] = 16_000
     """Samples a second that sounds are read at."""
     depth_model: str = ""
     """The folder of a depth estimator of `transformers`, for stylisation."""
+    flow: FlowName = "dis"
+    """Optical flow for stylisation, by OpenCV's DIS or by torchvision's RAFT."""
 
     def open(self, stream: str, shape: Format, fps: float, split: Split) -> WebDatasetSource:
         return WebDatasetSource(self, stream, shape, fps, split)
@@ -63,7 +65,7 @@ class WebDatasetSource:
         need = 1 if stream == "image" else shape.frames
         self.need, self.fps, self.fit, self.size = need, fps, config.fit, (shape.height, shape.width)
         self.rate = config.sample_rate if stream == "audio" else None
-        self.footage = Footage(stream, config.depth_model)
+        self.footage = Footage(stream, config.depth_model, config.flow)
         every = read_tars(config.path, fps)
         clips = [clip for clip in every if (clip.lot < config.validation_share) == (split == "validation")]
         if config.sound or stream == "audio":

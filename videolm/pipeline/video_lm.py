@@ -188,7 +188,7 @@ class VideoLM:
                 one for each prompt. Frames beyond those that the task takes are not used.
             mask: what to make anew in the video, in place of the task's own: a picture, white there, or a box (left,
                 top, right, bottom) in shares of the picture.
-            structure: flow and depth as one clip (`videolm.data.conditions.structure`).
+            structure: flow and depth as one clip (`videolm.data.conditions.StructureMaker`).
             audio: a sound, or a file; likewise.
             negative_prompt: what guidance leads away from; by default no text.
             height, width, num_frames: of a format the model was trained on; by default its first.

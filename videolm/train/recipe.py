@@ -23,7 +23,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from videolm.config import Config, dump_yaml, merge, nearest, parse, read_yaml
 from videolm.data.example import InTurn, Source
 from videolm.data.shards import Shard, tokenize
-from videolm.data.sources import DataConfig
+from videolm.data.sources import DataConfig, ShapesWorldData
 from videolm.errors import UserError
 from videolm.files import atomic_path
 from videolm.generate.sampling import Sampling
@@ -397,9 +397,13 @@ class Run:
     ) -> dict[str, Shard]:
         """Token shards of every source that the tasks need."""
         made = {}
-        for name in dict.fromkeys(name for task in self.recipe.task_set.tasks for name in task.sources):
+        names = dict.fromkeys(name for task in self.recipe.task_set.tasks for name in task.sources)
+        data = self.recipe.data
+        if "audio" in names and not isinstance(data, ShapesWorldData):
+            data = data.model_copy(update={"sound": True})  # so that a clip and its sound are at one index
+        for name in names:
             stream, _, view = name.partition(".")
-            source = self.source(stream, split)
+            source = self.source(stream, split, data)
             if split == "validation" and not len(source):
                 made[name] = Shard(self.folder / "tokens" / "train" / name)
                 continue
