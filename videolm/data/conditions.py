@@ -1,7 +1,8 @@
 """Conditions of real footage: where things are and how they move (optical flow, depth), and masks from files.
 
 VideoPoet 4.1 takes flow from RAFT and depth from MiDaS; here flow is OpenCV's DIS, which needs no weights, or RAFT by
-torchvision where that is installed, and depth any depth estimator of `transformers` that the user has. ShapesWorld knows both of itself (`render_structure`).
+torchvision where that is installed, and depth any depth estimator of `transformers` that the user has. ShapesWorld
+knows both of itself (`render_structure`).
 """
 
 from __future__ import annotations
