@@ -10,6 +10,7 @@ import torch
 from videolm.config import dump_yaml, parse, read_yaml
 from videolm.data.mixture import Mixture, Rows
 from videolm.errors import UserError
+from videolm.media import Video, write_video
 from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import find_tokenizer
 from videolm.train.recipe import Recipe, Run, load_recipe, recipe_names
@@ -143,6 +144,18 @@ def test_decoder_training_leaves_the_codes_and_is_gone_on_with(tmp_path: Path) -
     again = Run(recipe, resume=True).tokenizer()
     assert not (run.folder / "tokenizer_training").exists()  # the first stage was not run again
     assert torch.equal(again.decode(codes), trained.decode(codes))
+
+
+def test_what_is_wrong_with_a_tasks_data_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    write_video(Video(np.zeros((20, 32, 32, 3), np.uint8), 8.0), tmp_path / "clips" / "silent.mp4")
+    settings = {"data.path": str(tmp_path / "clips"), "out": str(tmp_path / "run")}
+    with pytest.raises(UserError, match="needs a depth estimator: set data.depth_model"):
+        Run(load_recipe("own_clips", {**settings, "tasks.stylization": "1"}))
+    with pytest.raises(UserError, match="no training clips in .*: no film with sound has 17 frames"):
+        sounding = {"tasks.video_to_audio": "1", "audio_tokenizer": "soundstream_tiny"}
+        Run(load_recipe("own_clips", {**settings, **sounding, "audio_data": {"kind": "shapesworld"}}))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_first_stage_comes_first_when_a_recipe_asks_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,7 +215,8 @@ class FolderSource:
             first, stop = (0, kept) if split == "train" else (kept, length)
             self.windows += [(index, start) for start in range(first, stop - need + 1, config.stride)]
         if split == "train" and not self.windows:
-            what = "sound of" if stream == "audio" else "no file has"
+            kind = "film with sound" if config.sound else "file"
+            what = "sound of" if stream == "audio" else f"no {kind} has"
             raise UserError(f"no training clips in {config.path}: {what} {need} frames at {fps:g} a second")
 
     def __len__(self) -> int:

@@ -35,7 +35,7 @@ NAMES = {
     "image": "an image",
     "last_image": "a last image",
     "video": "a video",
-    "structure": "a structure clip",
+    "structure": "a structure clip (flow and depth; --depth-model makes one of --video)",
     "audio": "a sound",
     "mask": "a mask",
 }
@@ -47,8 +47,8 @@ def misfit(task: Task, given: Collection[str]) -> str | None:
     missing = [NAMES[name] for name, needed in takes.items() if needed and name not in given]
     if missing:
         return f"{task.name} needs {' and '.join(missing)}"
-    surplus = [NAMES[name] for name in sorted(given) if name not in takes]
-    return f"{task.name} takes no {surplus[0].removeprefix('a ').removeprefix('an ')}" if surplus else None
+    surplus = [NAMES[name].partition(" ")[2] for name in sorted(given) if name not in takes]
+    return f"{task.name} takes no {surplus[0]}" if surplus else None
 
 
 def mask_of(task: Task) -> Visual | None:

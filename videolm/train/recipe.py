@@ -142,6 +142,18 @@ class Recipe(Config):
         return known
 
     @property
+    def token_sources(self) -> tuple[str, ...]:
+        """Token streams that the tasks are trained on."""
+        return tuple(dict.fromkeys(name for task in self.tasks for name in self.known_tasks[task].sources))
+
+    @property
+    def token_data(self) -> DataConfig:
+        """What they are made from: where a task has sound, films that have some, so that both are at one index."""
+        if "audio" not in self.token_sources or isinstance(self.data, ShapesWorldData):
+            return self.data
+        return self.data.model_copy(update={"sound": True})
+
+    @property
     def task_set(self) -> TaskSet:
         tasks = tuple(self.known_tasks[name] for name in self.tasks)
         settings = {"tasks": tasks, "formats": self.formats, "fps": self.fps, "text_length": self.text_length}
@@ -239,11 +251,7 @@ class Run:
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise UserError(f"{self.folder} is not empty: choose another --out")
         if not written.exists():
-            for split in ("train", "validation"):  # what is wrong with the data is said before anything is written
-                if recipe.tokenizer is not None:
-                    self.source("video", split)
-                if recipe.audio_tokenizer is not None:
-                    self.source("audio", split, recipe.audio_data)
+            self._open_all()  # what is wrong with the data is said before anything is written
         self.folder.mkdir(parents=True, exist_ok=True)
         if not written.exists():
             with atomic_path(written) as path:
@@ -268,6 +276,18 @@ class Run:
             shutil.rmtree(self.folder / "lm_training" / "checkpoints")
         wait_for_all()
         return model
+
+    def _open_all(self) -> None:
+        """Open every source that a stage will read."""
+        recipe = self.recipe
+        for split in ("train", "validation"):
+            if recipe.tokenizer is not None:
+                for stream in recipe.tokenizer_streams:
+                    self.source(stream, split, recipe.tokenizer_data)
+            if recipe.audio_tokenizer is not None:
+                self.source("audio", split, recipe.audio_data)
+            for name in recipe.token_sources:
+                self.source(name.partition(".")[0], split, recipe.token_data)
 
     def source(self, stream: str, split: Any, data: DataConfig | None = None) -> Source[Any]:
         """Examples of a stream, from `data` or else the recipe's own."""
@@ -397,13 +417,9 @@ class Run:
     ) -> dict[str, Shard]:
         """Token shards of every source that the tasks need."""
         made = {}
-        names = dict.fromkeys(name for task in self.recipe.task_set.tasks for name in task.sources)
-        data = self.recipe.data
-        if "audio" in names and not isinstance(data, ShapesWorldData):
-            data = data.model_copy(update={"sound": True})  # so that a clip and its sound are at one index
-        for name in names:
+        for name in self.recipe.token_sources:
             stream, _, view = name.partition(".")
-            source = self.source(stream, split, data)
+            source = self.source(stream, split, self.recipe.token_data)
             if split == "validation" and not len(source):
                 made[name] = Shard(self.folder / "tokens" / "train" / name)
                 continue
