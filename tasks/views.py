@@ -15,7 +15,7 @@ from torch import Tensor
 
 from videolm.registry import Registry
 from videolm.tasks import masks
-from videolm.tasks.masks import hide
+from videolm.tasks.masks import Mask, hide
 
 View = Callable[[Tensor, bool], Tensor]
 """A clip (c, f, H, W) in [-1, 1] and `backwards` -> a clip as long (the last frame: as short as a picture), of the same
@@ -26,7 +26,7 @@ size. `backwards` turns round what moves in a mask, which every other training c
 class Masked:
     """The clip without the pixels that a mask hides."""
 
-    mask: Callable[[int, int, int, bool], Tensor]
+    mask: Mask
 
     def __call__(self, video: Tensor, backwards: bool = False) -> Tensor:
         frames, height, width = video.shape[-3:]

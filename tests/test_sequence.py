@@ -159,6 +159,15 @@ def test_codes_come_back_out_of_a_row(layout: Layout) -> None:
     assert all(torch.equal(found[source], codes[source]) for source in found)
 
 
+def test_levels_of_sound_stand_one_after_another() -> None:
+    layout = LAYOUTS["video_to_audio 17x128x128"]
+    codes = codes_of(layout)
+    begin = layout.prefix + 1  # after <boa_o>
+    row = layout.build(codes)[:, begin : begin + 4 * 106].unflatten(1, (4, 106))
+    starts = torch.tensor([Vocabulary().audio(level).start for level in range(4)])
+    assert torch.equal(row - starts[:, None], codes["audio"])
+
+
 def test_a_row_to_generate_from_begins_as_a_row_to_train_on(layout: Layout) -> None:
     """With causal tokenizers: what the prefix holds in training is what encoding what is given alone gives."""
     whole, start = layout.build(codes_of(layout)), layout.build(given_alone(layout))

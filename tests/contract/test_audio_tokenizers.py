@@ -16,7 +16,7 @@ from torch import Tensor
 from videolm.config import parse, read_yaml
 from videolm.errors import UserError
 from videolm.tokenizers.audio.pretrained import Dac, Encodec, Mimi, PretrainedCodec
-from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer, flatten_levels, unflatten_levels
+from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
 
 
 def preset(name: str, **changes: Any) -> dict[str, Any]:
@@ -173,13 +173,6 @@ def test_bad_codes(tokenizer: AudioTokenizer) -> None:
     ):
         with pytest.raises(UserError, match=message):
             tokenizer.decode(wrong)
-
-
-def test_levels_are_flattened_one_after_another(tokenizer: AudioTokenizer) -> None:
-    codes = tokenizer.encode(make_sound(tokenizer, 6, batch=2))
-    row = flatten_levels(codes)
-    assert torch.equal(row[:, :6], codes[:, 0])
-    assert torch.equal(unflatten_levels(row, tokenizer.levels), codes)
 
 
 def test_papers_grid() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import NamedTuple
 
-from einops import rearrange
 from torch import Tensor
 
 from videolm.component import Component
@@ -35,6 +34,7 @@ class AudioTokenizer(Component):
         stride: samples that a codec frame stands for.
         levels: residual levels, q.
         codebook_size: codes of each level lie in [0, codebook_size).
+        streams: it has `stream_encoder` and `stream_decoder`; others take a sound as a whole.
         causal: the codes of the first k frames do not depend on later samples.
     """
 
@@ -43,6 +43,7 @@ class AudioTokenizer(Component):
     levels: int
     codebook_size: int
     causal: bool
+    streams: bool = False
 
     def frames(self, samples: int) -> int:
         """Codec frames of so many samples; those past the last whole frame have none.
@@ -106,21 +107,6 @@ class AudioTokenizer(Component):
         low, high = int(codes.min()), int(codes.max())
         if low < 0 or high >= self.codebook_size:
             raise UserError(f"codes must lie in [0, {self.codebook_size}), got [{low}, {high}]: another tokenizer's?")
-
-
-def flatten_levels(codes: Tensor) -> Tensor:
-    """Codes (..., q, t) in the order of a row, level by level: (..., q * t), all frames of the coarsest level first.
-
-    >>> import torch
-    >>> flatten_levels(torch.tensor([[1, 2, 3], [4, 5, 6]]))
-    tensor([1, 2, 3, 4, 5, 6])
-    """
-    return rearrange(codes, "... q t -> ... (q t)")
-
-
-def unflatten_levels(codes: Tensor, levels: int) -> Tensor:
-    """The inverse of `flatten_levels`: (..., q * t) -> (..., q, t)."""
-    return rearrange(codes, "... (q t) -> ... q t", q=levels)
 
 
 AUDIO_TOKENIZERS: Registry[type[AudioTokenizer]] = Registry(

@@ -88,6 +88,7 @@ class SoundStream(AudioTokenizer):
 
     Settings = SoundStreamConfig
     causal = True
+    streams = True
 
     def __init__(self, config: SoundStreamConfig):
         super().__init__(config)

@@ -22,6 +22,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="DIR", help="a model or tokenizer, or a hub name (default: what ships)")
 
 
+def check_counts(args: argparse.Namespace) -> None:
+    """Raise `UserError` for `--samples`, `--batch` or `--seed` of an evaluation that are too small."""
+    for name, least in (("samples", 1), ("batch", 1), ("seed", 0)):
+        if getattr(args, name) < least:
+            raise UserError(f"--{name} is {getattr(args, name)}, and must be at least {least}")
+
+
 def outputs(inputs: Sequence[str], suffixes: Sequence[str], out: str, force: bool) -> list[Path]:
     """Where the result for each input goes, with its suffix.
 

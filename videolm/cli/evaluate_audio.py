@@ -13,17 +13,16 @@ import argparse
 import json
 from pathlib import Path
 
+from videolm.cli.arguments import check_counts
 from videolm.cli.evaluate_tokenizer import device_name
 from videolm.cli.output import emit, table
 from videolm.config import parse
 from videolm.data.example import Source
 from videolm.data.sources import FolderData, ShapesWorldData
-from videolm.errors import UserError
 from videolm.evaluate.audio_tokenizer import evaluate_audio_tokenizer
 from videolm.evaluate.shapes import SEED
 from videolm.files import atomic_path, check_writable
 from videolm.media import Audio
-from videolm.media.clip import check_fps
 from videolm.pipeline.folder import find_audio_tokenizer
 from videolm.shapes import Format
 from videolm.train.engine import device
@@ -47,19 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    for name, least in (("samples", 1), ("batch", 1), ("seed", 0)):
-        if getattr(args, name) < least:
-            raise UserError(f"--{name} is {getattr(args, name)}, and must be at least {least}")
+    check_counts(args)
     if args.out:
         check_writable(args.out, args.force)
     tokenizer = find_audio_tokenizer(args.model).to(device())
-    fps = check_fps(FPS)
     if args.data is None:
-        source: Source[Audio] = ShapesWorldData(seed=args.seed, clips=args.samples).open("audio", SHAPE, fps, "train")
+        source: Source[Audio] = ShapesWorldData(seed=args.seed, clips=args.samples).open("audio", SHAPE, FPS, "train")
     else:
         settings = {"path": args.data, "validation_share": 0, "stride": SHAPE.frames}
         source = parse(FolderData, {**settings, "sample_rate": tokenizer.sample_rate}).open(
-            "audio", SHAPE, fps, "train"
+            "audio", SHAPE, FPS, "train"
         )
     scores = evaluate_audio_tokenizer(tokenizer, source, samples=args.samples, seed=args.seed, batch=args.batch)
     record = {

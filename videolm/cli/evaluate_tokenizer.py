@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from videolm.cli.arguments import check_counts
 from videolm.cli.output import emit, table
 from videolm.errors import UserError
 from videolm.evaluate.shapes import SEED
@@ -56,9 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    for name, least in (("samples", 1), ("batch", 1), ("seed", 0)):
-        if getattr(args, name) < least:
-            raise UserError(f"--{name} is {getattr(args, name)}, and must be at least {least}")
+    check_counts(args)
     for path in filter(None, (args.out, args.picture)):
         check_writable(path, args.force)
     if args.picture and not args.picture.lower().endswith(pictures := SUFFIXES["image"]):

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio", metavar="FILE", help="a sound, or a film with one")
     parser.add_argument("--structure", metavar="FILE", help="flow and depth as a clip (instead of --video)")
     parser.add_argument("--depth-model", metavar="DIR", help="a depth estimator, to make them of --video")
-    parser.add_argument("--flow", choices=["dis", "raft"], default="dis", help="how, with --depth-model (default: dis)")
+    parser.add_argument("--flow", choices=["dis", "raft"], help="how, with --depth-model (default: dis)")
     parser.add_argument("--tasks", metavar="FILE", help="a Python file with tasks of your own")
     parser.add_argument("--num-frames", metavar="N", type=int, help="frames of the clip")
     parser.add_argument("--size", metavar="WxH", type=size, help="pixels, for example 64x64")
@@ -80,6 +80,8 @@ def run(args: argparse.Namespace) -> None:
         "audio": args.audio,
     }
     made = args.depth_model is not None
+    if args.flow and not made:
+        raise UserError("--flow goes with --depth-model: both are what --structure is made with")
     if made:
         if args.video is None or args.structure is not None:
             raise UserError("--depth-model goes with --video: flow and depth are made of it")
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
         pixels = (shape.height, shape.width)
         inputs[name] = read_video(inputs[name], fps=model.tasks.fps, size=pixels, max_frames=shape.frames)
     if made:
-        inputs["structure"] = StructureMaker(args.depth_model, args.flow)(inputs["structure"])
+        inputs["structure"] = StructureMaker(args.depth_model, args.flow or "dis")(inputs["structure"])
     started = time.monotonic()
     with ExitStack() as stack:  # the bar appears with the first id: what is wrong with the inputs is said before
         bar: Any = None

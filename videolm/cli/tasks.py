@@ -34,7 +34,6 @@ from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
 from videolm.vocabulary import Vocabulary
 
 PAPER = (Format(17, 128, 128),)
-PAPER_SOUND = SoundGrid(16_000, 320, 4)
 
 OPEN = False
 
@@ -74,8 +73,9 @@ Rows = tuple[TaskSet, Vocabulary, VideoTokenizer, SoundGrid | None]
 
 def _paper() -> Rows:
     tasks = TaskSet(tasks=tuple(TASKS.get(name) for name in TASKS), formats=PAPER)
-    kind = VIDEO_TOKENIZERS.get("magvit_v2")
-    return tasks, Vocabulary().with_specials(tasks.specials), kind.without_weights(kind.Settings()), PAPER_SOUND
+    kind, codec = VIDEO_TOKENIZERS.get("magvit_v2"), AUDIO_TOKENIZERS.get("soundstream")
+    sound = codec.without_weights(codec.Settings()).grid
+    return tasks, Vocabulary().with_specials(tasks.specials), kind.without_weights(kind.Settings()), sound
 
 
 def _model(folder: Path) -> Rows:

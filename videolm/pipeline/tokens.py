@@ -46,6 +46,7 @@ from videolm.media.clip import Pixels
 from videolm.media.read import MAX_BYTES
 from videolm.shapes import TokenGrid
 from videolm.tokenizers.audio.protocol import AudioTokenizer
+from videolm.tokenizers.layers.stream import Stream
 from videolm.tokenizers.protocol import VideoTokenizer
 
 SUFFIX = ".safetensors"
@@ -146,7 +147,9 @@ def tokenize_sound(
     target = _target(target, overwrite)
     audio = read_audio(source, rate=tokenizer.sample_rate)
     whole = audio.fitted(-(-len(audio) // tokenizer.stride) * tokenizer.stride)
-    codes = tokenizer.encode(whole.to_tensor().to(_device(tokenizer)))[0].to("cpu", torch.int32)
+    sound = whole.to_tensor().to(_device(tokenizer))
+    coded = _streamed(tokenizer.stream_encoder(), sound, 2) if tokenizer.streams else tokenizer.encode(sound)
+    codes = coded[0].to("cpu", torch.int32)
     name, fingerprint = tokenizer.config.name, tokenizer.fingerprint()
     info = SoundTokenInfo(
         tokenizer=name, fingerprint=fingerprint, samples=len(audio), sample_rate=tokenizer.sample_rate
@@ -238,11 +241,20 @@ def detokenize_sound(
     if not isinstance(info, SoundTokenInfo):
         raise UserError(f"{source} holds a film: a video tokenizer decodes it")
     _check_fingerprint(info, tokenizer, source)
-    audio = tokenizer.decode(codes[None].to(_device(tokenizer))).float().clamp(-1, 1).cpu()
+    tokenizer.check_codes(codes[None])
+    batch = codes[None].to(_device(tokenizer))
+    decoded = _streamed(tokenizer.stream_decoder(), batch, 1) if tokenizer.streams else tokenizer.decode(batch)
+    audio = decoded.float().clamp(-1, 1).cpu()
     if audio.shape[1] < info.samples:
         raise UserError(f"{source} is broken: its codes are of {audio.shape[1]} samples, not {info.samples}")
     write_audio(Audio(audio[:, : info.samples].numpy(), info.sample_rate), target, overwrite=overwrite)
     return info
+
+
+def _streamed(stream: Stream, whole: Tensor, dim: int) -> Tensor:
+    """What a stream makes of all of something, in its own chunks, put together along `dim`."""
+    parts = [stream.push(whole), stream.finish()]
+    return torch.cat([part for part in parts if part is not None], dim)
 
 
 def _write(codes: Tensor, info: Config, target: Path) -> None:
