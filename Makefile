@@ -27,7 +27,7 @@ train: $(VENV)/.dev  ## train a recipe: make train RECIPE=shapesworld/small
 	$(BIN)/videolm train $(RECIPE)
 
 test: $(VENV)/.dev  ## the tests: make test, or make test ARGS="-x tests/layout"
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 $(ARGS)
 
 check: $(VENV)/.dev build/typed  ## style, format and types
 	$(BIN)/ruff check .
@@ -66,5 +66,5 @@ $(VENV)/.core: $(VENV)/.torch $(NEEDS)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch $(NEEDS)
-	$(INSTALL) --no-build-isolation -e '.[train,evaluate,conditions,dev]'
+	$(INSTALL) --no-build-isolation -e '.[train,evaluate,conditions,datatrove,lora,dev]'
 	@touch $(VENV)/.core $@
