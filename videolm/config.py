@@ -37,6 +37,8 @@ class Config(BaseModel):
 
 ConfigT = TypeVar("ConfigT")
 
+TAG = "@"
+"""Begins a tag that tells the members of a union apart, and that nobody writes."""
 KINDS = ("kind", "name")
 """Keys that say which of several configs a mapping is."""
 
@@ -169,6 +171,8 @@ def _place(kind: Any, path: Iterable[int | str]) -> tuple[list[str], set[str]]:
     """
     kinds, written = _models(kind), []
     for part in map(str, path):
+        if part.startswith(TAG):
+            continue
         inside = [m.model_fields[part].annotation for m in kinds if part in m.model_fields]
         member = [m for m in kinds if part in _tags(m)] if len(kinds) > 1 and not inside else []
         kinds = member or [model for annotation in inside for model in _models(annotation)] or kinds

@@ -74,12 +74,14 @@ class Layout:
         variant: the task and format laid out.
         spans: what stands where, in order, without gaps.
         prefix: positions attended to in both directions; the rest is output.
+        empty: the id of `<empty>`, in the place of text that is missing and of conditions that are dropped.
         sound_times: of every codec frame of the clip, the latent frame that is shown then.
     """
 
     variant: Variant
     spans: tuple[Span, ...]
     prefix: int
+    empty: int
     sound_times: tuple[int, ...] = ()
 
     @property
@@ -219,7 +221,7 @@ def lay_out(
     whole = grid(*shape)
     given = grid(prefix_frames, shape.height, shape.width).t if prefix_frames else 0
     spans: list[Span] = []
-    conditions = 0
+    conditions, empty = 0, vocabulary.id("<empty>")
 
     def add(kind: str, name: str, length: int, ids: range, **more: object) -> None:
         start = spans[-1].stop if spans else 0
@@ -248,7 +250,6 @@ def lay_out(
     for part in variant.inputs:
         if isinstance(part, Text):
             special("<bot_i>")
-            empty = vocabulary.id("<empty>")
             add("text", "text", tasks.text_length, range(empty, empty + 1))
             special("<eot_i>")
         elif isinstance(part, Visual):
@@ -281,4 +282,4 @@ def lay_out(
         seconds = [(k + 0.5) * sound.stride / sound.sample_rate for k in range(sound.frames(shape.frames / tasks.fps))]
         shown_at = [min(int(at * tasks.fps), shape.frames - 1) for at in seconds]
         times = tuple(0 if frame == 0 else 1 + int((frame - 1) // stride) for frame in shown_at)
-    return Layout(variant, tuple(spans), prefix, times)
+    return Layout(variant, tuple(spans), prefix, empty, times)

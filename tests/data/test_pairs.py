@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from videolm.media import Audio, Video, write_video
-from videolm.train.recipe import Run, load_recipe
+from videolm.train.recipe import load_recipe
+from videolm.train.run import Run
 
 
 def test_silent_films_leave_no_gap_between_clips_and_sounds(tmp_path: Path, numbered: Callable[[int], Video]) -> None:
@@ -28,7 +29,7 @@ def test_silent_films_leave_no_gap_between_clips_and_sounds(tmp_path: Path, numb
     }
     run = Run(load_recipe("shapesworld/tiny", changes))
     audio, tokenizer = run.audio_tokenizer(), run.tokenizer()
-    shards = run.shards(tokenizer, audio, run.text_encoder(), "train")
+    [(shards, _, _)] = run.shards(tokenizer, audio, run.text_encoder(), "train")
     assert len(shards["video"]) == len(shards["audio"]) == 8  # four windows of each of two films
     indices = np.arange(8)
     seen = tokenizer.decode(shards["video"].read(indices).codes).mean((1, 2, 3, 4))

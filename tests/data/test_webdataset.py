@@ -17,7 +17,8 @@ from videolm.data.webdataset import WebDatasetData, WebDatasetSource, read_tars
 from videolm.errors import UserError
 from videolm.media import Audio, Video, write_video
 from videolm.shapes import Format
-from videolm.train.recipe import Run, load_recipe
+from videolm.train.recipe import load_recipe
+from videolm.train.run import Run
 
 CLIP, STILL = Format(5, 32, 32), Format(1, 32, 32)
 

@@ -20,6 +20,7 @@ from videolm.pipeline.folder import find_audio_tokenizer
 from videolm.shapes import Format
 from videolm.tasks import TASKS
 from videolm.tokenizers.audio.soundstream import SoundStream, SoundStreamConfig
+from videolm.train import samples
 
 RECIPE = """
 base: overfit_every_task
@@ -224,7 +225,7 @@ def test_recall_counts_the_codes_that_come_back(
 
     known: list[torch.Tensor] = []
     monkeypatch.setattr(recall.Mixture, "rows", remembered)
-    monkeypatch.setattr(recall, "decode", right)
+    monkeypatch.setattr(samples, "decode", right)
     assert main(["evaluate", "recall", str(run), "--examples", "2", "--json"]) == 0
     assert all(json.loads(line)["tokens"] == 1 for line in capsys.readouterr().out.splitlines())
     assert main(["evaluate", "recall", str(run / "model")]) == 2

@@ -40,7 +40,7 @@ def test_the_guide_runs(
     assert "The given clip, backwards." in printed
     assert len(read_video(tmp_path / "backwards.mp4")) == 17
 
-    tokens = Path("runs/reverse/tokens/train")
+    tokens = Path("runs/reverse/tokens/data/train")
     clips, backwards = (Shard(tokens / name).read(np.arange(32)).codes for name in ("video", "video.backwards"))
     assert clips.shape == backwards.shape and not clips.equal(backwards)
     model = VideoLM.from_pretrained("runs/reverse/model")

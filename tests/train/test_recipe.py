@@ -13,7 +13,8 @@ from videolm.errors import UserError
 from videolm.media import Video, write_video
 from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import find_tokenizer
-from videolm.train.recipe import Recipe, Run, load_recipe, recipe_names
+from videolm.train.recipe import Recipe, load_recipe, recipe_names
+from videolm.train.run import Run
 
 NEEDS = {name: {"data.path": "clips"} for name in ("own_clips", "own_tokenizer", "overfit_one_clip", "soundstream")}
 
@@ -62,7 +63,11 @@ def test_a_section_may_start_from_a_preset(tmp_path: Path) -> None:
         ("shapesworld/tiny", {"lm": "null"}, "give both lm and tasks"),
         ("shapesworld/tokenizer_tiny", {"lm": "tiny"}, "give both lm and tasks"),
         ("shapesworld/tokenizer_tiny", {"evaluation_samples": "8"}, "evaluation_samples needs a language model"),
-        ("own_clips", {**NEEDS["own_clips"], "lm_training.first_stage.images": "0.5"}, "tasks that make pictures"),
+        ("shapesworld/tiny", {"lm_training.schedule": "[{steps: 0.7}, {steps: 0.4}]"}, "shares add up to over 1"),
+        ("shapesworld/tiny", {"lm_training.schedule": "[{steps: 0.7, tasks: {text_to_vido: 1}}]"}, "unknown task"),
+        ("shapesworld/tiny", {"data.tasks": "[text_to_video]"}, "no data set serves image_to_video"),
+        ("shapesworld/tiny", {"replay_data": "{kind: shapesworld}"}, "name it with --from"),
+        ("shapesworld/tiny", {"start": "nowhere"}, "the model folder nowhere does not exist"),
     ],
 )
 def test_mistakes_are_named(name: str, overrides: dict[str, str], message: str) -> None:
@@ -169,7 +174,7 @@ def test_a_first_stage_comes_first_when_a_recipe_asks_for_one(tmp_path: Path, mo
 
     monkeypatch.setattr(Mixture, "at", seen)
     steps = {"tokenizer_training.steps": "1", "lm_training.steps": "8", "tasks.text_to_image": "0.001"}
-    stage = {"lm_training.first_stage.steps": "0.5", "lm_training.first_stage.images": "1"}
+    stage = {"lm_training.schedule": "[{steps: 0.5, images: 1}, {steps: 0.5, images: 0}]"}
     run = Run(tiny(tmp_path / "run", **steps, **stage))
     run.language_model(run.tokenizer())
     assert drawn == [True] * 4 + [False] * 4

@@ -6,16 +6,23 @@ examples:
   videolm train own_clips --data.path my_clips/
   videolm train shapesworld/small --lm.num_layers 4 --out runs/four-layers
   videolm train shapesworld/small --resume
-  torchrun --nproc_per_node 2 -m videolm train shapesworld/tokenizer
+  videolm train finetune --from shipped --task_file my_tasks.py --tasks '{reverse: 1}' --data.path my_clips/
+  videolm train shapesworld/small --resume --export model-so-far
+  torchrun --nproc_per_node 2 -m videolm train shapesworld/small
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from videolm.cli.output import emit, say
 from videolm.config import dump_yaml
 from videolm.errors import UserError
+
+if TYPE_CHECKING:
+    from videolm.train.run import Run
 
 OPEN = True
 
@@ -25,6 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("recipe", metavar="RECIPE", help=f"a YAML file, or one of: {', '.join(recipe_names())}")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the recipe's folder")
+    parser.add_argument(
+        "--from", metavar="MODEL", dest="start", help="the model to go on from: a folder, a hub name, or shipped"
+    )
+    parser.add_argument("--export", metavar="DIR", help="train no further: write the newest checkpoint as a model")
     parser.add_argument("--print_config", action="store_true", help="print what would run, and stop")
     parser.add_argument("--json", action="store_true", help="the result as a JSON object on stdout")
 
@@ -32,11 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, rest: list[str]) -> None:
     from videolm.evaluate.card import evaluate_and_describe
     from videolm.train.engine import rank
-    from videolm.train.recipe import Run, load_recipe
+    from videolm.train.recipe import load_recipe
+    from videolm.train.run import Run
 
-    recipe = load_recipe(args.recipe, overrides(rest))
+    start = {} if args.start is None else {"start": args.start}
+    recipe = load_recipe(args.recipe, {**overrides(rest), **start})
     if args.print_config:
         print(dump_yaml(recipe), end="")
+        return
+    if args.export:
+        _export(Run(recipe, resume=True), Path(args.export), args.json)
         return
     made = Run(recipe, args.resume).train()
     if rank():
@@ -52,6 +68,16 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
         emit({"model": str(made), "scores": scores})
     else:
         say(told)
+
+
+def _export(run: Run, folder: Path, as_json: bool) -> None:
+    if folder.exists():
+        raise UserError(f"{folder} exists already; choose another folder")
+    step = run.export(folder)
+    if as_json:
+        emit({"model": str(folder), "step": step})
+    else:
+        say(f"the model of step {step} is in {folder}; try: videolm generate --model {folder}")
 
 
 def overrides(words: list[str]) -> dict[str, str]:

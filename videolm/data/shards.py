@@ -1,136 +1,112 @@
-"""Tokenised examples on disk: Arrow files by `datasets`, one folder a stream, with a manifest.
+"""Tokenised examples on disk: Arrow files by `datasets`, one folder a stored source, with a manifest.
 
-Reading them needs no tokenizer. The manifest names the tokenizer by the hash of its weights, so shards of another one
-are refused instead of being trained on.
+    tokens/<data set>/<split>/<source>/    part-00000.arrow  part-00000.json  ...  manifest.json  skipped.jsonl
+
+Reading them needs no tokenizer. The manifest names the tokenizer by the hash of its weights and every part by its size
+and hash, so shards of another tokenizer are refused and a damaged file is named. `prepare.py` writes them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from videolm.component import read_json
-from videolm.data.example import Source
 from videolm.errors import UserError
-from videolm.media import Audio, Video
-from videolm.progress import progress
-from videolm.tasks.views import View
-from videolm.tokenizers.audio.protocol import AudioTokenizer
-from videolm.tokenizers.protocol import VideoTokenizer
-from videolm.tokenizers.text.t5 import TextEncoder
 
-MANIFEST = "manifest.json"
+MANIFEST, SKIPPED = "manifest.json", "skipped.jsonl"
+AGAIN = "make it again with `videolm prepare`"
 
 
 class Batch(NamedTuple):
-    """Examples of one stream."""
+    """Examples of one source."""
 
     codes: Tensor  # (b, t, h, w) of clips or (b, q, t) of sounds, int64
     captions: list[list[list[int]]]  # of each example, the token ids of each of its captions
     labels: list[list[int]]  # of each example, the token ids of its class's name, if any
+    embeddings: list[list[bytes]] | None  # of each caption, then of the class's name: (m, d) float16
 
 
 class Shard:
-    """Examples of one stream, read by index."""
+    """The examples of one source, read by their numbers.
+
+    Attributes:
+        examples: numbers of those that are there, rising; broken ones are left out.
+        grid: the shape of an example's codes.
+        text_width: of the text embeddings that are stored, if any.
+    """
 
     def __init__(self, folder: Path):
-        from datasets import load_from_disk
+        """Open a folder that `prepare` has finished. Raises `UserError` for one that is not, or is damaged."""
+        from datasets import Dataset, concatenate_datasets
 
-        self.manifest = read_json(folder / MANIFEST)
+        if not (folder / MANIFEST).is_file():
+            raise UserError(f"the token shards in {folder} are not finished: go on with `videolm prepare`")
+        self.folder, self.manifest = folder, read_json(folder / MANIFEST)
+        parts = [part for part in self.manifest["parts"] if part["rows"]]
+        for part in parts:
+            _check_size(folder / part["file"], part["bytes"])
+        if not parts:
+            raise UserError(f"the token shards in {folder} hold no example: {SKIPPED} beside them says why")
+        try:
+            table = concatenate_datasets([Dataset.from_file(str(folder / part["file"])) for part in parts])
+        except (OSError, ValueError) as error:
+            raise UserError(f"a token shard in {folder} cannot be read ({error}): {AGAIN} --verify") from error
         self.grid = tuple(self.manifest["grid"])
-        self._table = load_from_disk(str(folder)).with_format("numpy", columns=["codes"], output_all_columns=True)
+        self.text_width = self.manifest["made_with"]["text_width"]
+        self.examples: NDArray[np.int64] = table.data.column("example").to_numpy()
+        self._table = table.with_format("numpy", columns=["codes"], output_all_columns=True)
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self.examples)
 
-    def read(self, indices: np.ndarray) -> Batch:
-        rows: dict[str, Any] = self._table[indices.tolist()]
+    def read(self, examples: NDArray[np.int64]) -> Batch:
+        """The examples of these numbers, which must be in `examples`."""
+        rows: dict[str, Any] = self._table[np.searchsorted(self.examples, examples).tolist()]
         codes = torch.from_numpy(np.stack(rows["codes"])).long().unflatten(1, self.grid)
-        return Batch(codes, rows["captions"], rows["label"])
+        return Batch(codes, rows["captions"], rows["label"], rows["embeddings"] if self.text_width else None)
 
 
-def tokenize(
-    source: Source[Any],
-    tokenizer: VideoTokenizer | AudioTokenizer,
-    text: TextEncoder,
-    folder: Path,
-    *,
-    text_length: int,
-    view: View | None = None,
-    batch: int = 16,
-) -> Shard:
-    """Write every example of `source` as codes and caption ids into `folder`, once; read it when it is there.
+class TokenData(NamedTuple):
+    """The shards of a data set by source, its share of the steps beside others, and the tasks it serves (none: all)."""
 
-    With a view the clips are seen by it, what moves in it turned round in every other one. Captions over `text_length`
-    are cut and counted in the manifest. The folder appears by rename.
-    Raises `UserError` when the folder holds shards of another tokenizer, captions or source size.
-    """
-    from datasets import Dataset, Features, Sequence, Value
+    shards: dict[str, Shard]
+    weight: float = 1.0
+    tasks: tuple[str, ...] = ()
 
-    made_with = {
-        "tokenizer": tokenizer.fingerprint(),
-        "text": hashlib.sha256(text.sentencepiece_model).hexdigest()[:16],
-        "examples": len(source),
-    }
-    if folder.exists():
-        shard = Shard(folder)
-        differs = [key for key, value in made_with.items() if shard.manifest[key] != value]
-        if differs:
-            raise UserError(f"the token shards in {folder} were made with another {differs[0]}; remove the folder")
-        return shard
-    cut = 0
+    def serves(self, task: str) -> bool:
+        return not self.tasks or task in self.tasks
 
-    def rows() -> Iterator[dict[str, Any]]:
-        nonlocal cut
-        with progress(len(source), f"tokenize {folder.parent.name}/{folder.name}", "clip") as bar:
-            for start in range(0, len(source), batch):
-                examples = [source[index] for index in range(start, min(start + batch, len(source)))]
-                tensors = [prepared(example.media, tokenizer) for example in examples]
-                if view is not None:
-                    tensors = [view(clip, bool((start + at) % 2)) for at, clip in enumerate(tensors)]
-                codes = encode(tensors, tokenizer)
-                for example, code in zip(examples, codes, strict=True):
-                    *ids, label = text.tokenize((*example.captions, example.label))
-                    cut += sum(len(row) > text_length for row in ids)
-                    yield {
-                        "codes": code.flatten().tolist(),
-                        "captions": [row[:text_length] for row in ids],
-                        "label": label[:text_length] if example.label else [],
-                    }
-                bar.update(len(examples))
-
-    ids = Sequence(Value("int32"))
-    features = Features({"codes": ids, "captions": Sequence(ids), "label": ids})
-    first = prepared(source[0].media, tokenizer)
-    grid = encode([first if view is None else view(first, False)], tokenizer).shape[1:]
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    table = Dataset.from_list(list(rows()), features=features)
-    table.save_to_disk(str(temporary))
-    manifest = {**made_with, "grid": list(grid), "captions_cut": cut}
-    (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    temporary.rename(folder)
-    return Shard(folder)
+    def examples(self, sources: Sequence[str]) -> NDArray[np.int64]:
+        """Numbers of the examples that all these sources have."""
+        found = [self.shards[source].examples for source in sources]
+        return reduce(lambda a, b: np.intersect1d(a, b, assume_unique=True), found)
 
 
-def prepared(media: Video | Audio, tokenizer: VideoTokenizer | AudioTokenizer) -> Tensor:
-    """A clip as (c, f, H, W), or a sound as (n,) at the tokenizer's rate."""
-    if isinstance(media, Audio):
-        assert isinstance(tokenizer, AudioTokenizer)
-        return media.converted(tokenizer.sample_rate, 1).to_tensor()[0]
-    return media.to_tensor()
+def embedded(texts: Sequence[bytes], width: int) -> tuple[Tensor, Tensor]:
+    """Stored embeddings as one batch: (b, m, d) float32, zeros after the end of each, and which are tokens (b, m)."""
+    rows = [torch.from_numpy(np.frombuffer(text, np.float16).reshape(-1, width).astype(np.float32)) for text in texts]
+    longest = max(1, *(len(row) for row in rows))
+    mask = torch.tensor([[place < len(row) for place in range(longest)] for row in rows])
+    padded = torch.stack([torch.cat([row, row.new_zeros(longest - len(row), width)]) for row in rows])
+    return padded, mask
 
 
-@torch.inference_mode()
-def encode(media: list[Tensor], tokenizer: VideoTokenizer | AudioTokenizer) -> Tensor:
-    """Clips (c, f, H, W) or sounds (n,) of one size to codes (b, t, h, w) or (b, q, t)."""
-    device = next(tokenizer.parameters()).device
-    return tokenizer.encode(torch.stack(media).to(device)).cpu()
+def file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_size(path: Path, size: int) -> None:
+    found = path.stat().st_size if path.is_file() else None
+    if found != size:
+        what = "is missing" if found is None else f"has {found} bytes in place of {size}"
+        raise UserError(f"the token shard {path} {what}: {AGAIN}")

@@ -42,7 +42,12 @@ SMALLEST = 0.5
 """The smallest part of a picture that a view shows, as a share of its sides."""
 
 
-class ShapesWorldData(Config):
+class _D(Config):
+    weight: float = 1.0
+    tasks: tuple[str, ...] = ()
+
+
+class ShapesWorldData(_D):
     """Clips drawn by `videolm.shapesworld`."""
 
     kind: Literal["shapesworld"] = "shapesworld"
@@ -86,6 +91,11 @@ class ShapesWorldSource:
         self.scenes: Sequence[shapesworld.Scene] | None = self._distinct(self.length) if config.distinct else None
         if stream == "audio" and fps != WORLD_FPS:
             raise UserError(f"ShapesWorld sounds at {WORLD_FPS} frames a second, not {fps:g}: set fps to {WORLD_FPS}")
+
+    unreadable = ()
+
+    def name(self, index: int) -> str:
+        return f"scene {index}"
 
     def __len__(self) -> int:
         return self.length
@@ -154,7 +164,7 @@ class ShapesWorldSource:
         return [text for scene in scenes for text in (*shapesworld.captions(scene), *shapesworld.image_captions(scene))]
 
 
-class FolderData(Config):
+class FolderData(_D):
     """A folder of clips, with captions from `metadata.jsonl`, `metadata.csv` or `clip.txt` beside `clip.mp4`.
 
     The class of a clip is the name of the folder it lies in below this one, as in UCF-101 and Kinetics.
@@ -218,6 +228,11 @@ class FolderSource:
             kind = "film with sound" if config.sound else "file"
             what = "sound of" if stream == "audio" else f"no {kind} has"
             raise UserError(f"no training clips in {config.path}: {what} {need} frames at {fps:g} a second")
+
+    unreadable = ()
+
+    def name(self, index: int) -> str:
+        return str(self.clips[self.windows[index % len(self.windows)][0]].file)
 
     def __len__(self) -> int:
         return len(self.windows) * self.views

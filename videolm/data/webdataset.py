@@ -30,6 +30,9 @@ from videolm.shapes import Format
 
 
 class WebDatasetData(Config):
+    weight: float = 1.0
+    tasks: tuple[str, ...] = ()
+
     """WebDataset tars; the files of a sample share the name before the first dot, captions are its .txt or .json, its
     class is its .cls."""
 
@@ -79,6 +82,11 @@ class WebDatasetSource:
                 f"no training clips in {config.path}: {len(clips)} of its {len(every)} films and pictures are to train "
                 f"on (--data.validation_share), and none has {need} frames at {fps:g} a second"
             )
+
+    unreadable = ()
+
+    def name(self, index: int) -> str:
+        return str(self.windows[index][0].part)
 
     def __len__(self) -> int:
         return len(self.windows)

@@ -14,18 +14,17 @@ import torch
 from torch import Tensor
 
 from videolm.data.mixture import Mixture
-from videolm.data.shards import Shard
+from videolm.data.shards import Shard, TokenData
 from videolm.data.sources import ShapesWorldData
 from videolm.errors import UserError
 from videolm.evaluate.world import World
-from videolm.generate.engine import TextInput, decode
 from videolm.generate.sampling import Sampling, generators
 from videolm.media import Audio, Video
 from videolm.pipeline import VideoLM
-from videolm.pipeline.video_lm import outputs_of
 from videolm.progress import progress
 from videolm.sequence import Layout
 from videolm.train.recipe import Recipe
+from videolm.train.samples import made_anew
 
 GREEDY = Sampling(guidance_scale=1.0, temperature=0.0)
 
@@ -44,27 +43,26 @@ def evaluate_recall(
     Raises:
         UserError: a folder without token shards.
     """
-    folder = run / "tokens" / "train"
-    if not folder.is_dir():
-        raise UserError(f"{run} holds no token shards (tokens/train); give the folder of a run, not of its model")
-    variants = model.tasks.variants()
-    shards = {name: Shard(folder / name) for name in {name for v in variants for name in v.task.sources}}
-    layouts = [model.layout(variant) for variant in variants]
+    place = Path(recipe.tokens or run / "tokens")
+    if not place.is_dir():
+        raise UserError(f"{run} holds no token shards (tokens); give the folder of a run, not of its model")
+    data = [
+        TokenData({source: Shard(place / name / "train" / source) for source in recipe.sources(name)}, 1.0, served)
+        for name in recipe.datasets
+        if (served := tuple(task for task in recipe.weights if recipe.serves(name, task)))
+    ]
+    layouts = [model.layout(variant) for variant in model.tasks.variants()]
+    limits = recipe.lm_training.examples
     mixture = Mixture(
-        layouts,
-        recipe.tasks,
-        shards,
-        tokens=recipe.lm_training.tokens,
-        text_dropout=0.0,
-        seed=recipe.seed,
-        examples=recipe.lm_training.examples,
+        layouts, recipe.weights, data, steps=1, tokens=recipe.lm_training.tokens, seed=recipe.seed, examples=limits
     )
-    counts = [min(examples, mixture.count(layout)) for layout in layouts]
+    choices = mixture.choices
+    counts = [min(examples, len(mixture.numbers(*choice))) for choice in choices]
     found = {}
     with progress(sum(counts), "recall", "row") as bar:
-        for layout, count in zip(layouts, counts, strict=True):
+        for (layout, shards), count in zip(choices, counts, strict=True):
             parts = [range(start, min(start + batch, count)) for start in range(0, count, batch)]
-            rows = [_recalled(model, mixture, layout, part) for part in parts]
+            rows = [_recalled(model, mixture, layout, shards, part) for part in parts]
             bar.update(count)
             right = torch.cat([right for right, _ in rows]).float().mean()
             scores = {"tokens": float(right), "row": float(layout.length), "examples": float(count)}
@@ -74,30 +72,13 @@ def evaluate_recall(
     return found
 
 
-@torch.inference_mode()
 def _recalled(
-    model: VideoLM, mixture: Mixture, layout: Layout, indices: Sequence[int]
+    model: VideoLM, mixture: Mixture, layout: Layout, data: TokenData, indices: Sequence[int]
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Which codes (b, n) are right, and the codes decoded by source."""
     zeros, kept = np.zeros(len(indices)), np.ones(len(indices), bool)
-    rows = mixture.rows(layout, np.array(indices), zeros, kept)
-    text = None
-    if layout.text is not None and any(rows.captions):
-        embeddings, mask = model.text(rows.captions)
-        text = TextInput(embeddings, mask, layout.text.start)
-    given = rows.ids.clone()
-    for span in layout.outputs:
-        given[:, span.start : span.stop] = span.ids[0]  # nothing of the truth
-    made = decode(
-        model.lm,
-        given.to(model.device),
-        layout.positions.to(model.device),
-        layout.prefix,
-        outputs_of(layout),
-        GREEDY,
-        generators(0, len(indices)),
-        text,
-    ).cpu()
+    rows = mixture.rows(layout, data.shards, mixture.numbers(layout, data)[list(indices)], zeros, kept, kept)
+    made = made_anew(model.lm, model.text, rows, GREEDY, generators(0, len(indices)))
     places = torch.cat([torch.arange(span.start, span.stop) for span in layout.outputs if span.source])
     return (made == rows.ids)[:, places], layout.codes(made)
 

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import snapshot_download
@@ -18,6 +18,7 @@ from videolm.component import CONFIG_FILE, WEIGHTS_FILE, read_json, require_weig
 from videolm.config import parse
 from videolm.errors import UserError
 from videolm.generate.sampling import Sampling
+from videolm.model.config import PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
 from videolm.tasks.task_set import TaskSet
 from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
@@ -78,6 +79,18 @@ def load_tasks(folder: Path) -> TaskSet:
     return parse(TaskSet, read_json(folder / TASKS), source=str(folder / TASKS))
 
 
+def load_index(folder: Path) -> dict[str, Any]:
+    """`model_index.json` of a model directory: which kinds its parts are, and how it samples."""
+    index: dict[str, Any] = read_json(folder / INDEX)
+    return index
+
+
+def load_lm_config(folder: Path) -> PrefixLMConfig:
+    """The language model's configuration of a model directory, without its weights."""
+    read_json(folder / LM / CONFIG_FILE)
+    return PrefixLMConfig.from_pretrained(folder / LM)
+
+
 def load_vocabulary(folder: Path) -> Vocabulary:
     """The vocabulary of a model directory."""
     return parse(Vocabulary, read_json(folder / VOCABULARY), source=str(folder / VOCABULARY))
@@ -85,13 +98,13 @@ def load_vocabulary(folder: Path) -> Vocabulary:
 
 def load_tokenizer(folder: Path, dtype: torch.dtype = torch.float32) -> VideoTokenizer:
     """The video tokenizer of a model directory."""
-    kind = VIDEO_TOKENIZERS.get(str(read_json(folder / INDEX).get(TOKENIZER)))
+    kind = VIDEO_TOKENIZERS.get(str(load_index(folder).get(TOKENIZER)))
     return kind.from_pretrained(folder / TOKENIZER, dtype)
 
 
 def load_audio_tokenizer(folder: Path, dtype: torch.dtype = torch.float32) -> AudioTokenizer | None:
     """The audio tokenizer of a model directory, if it has one."""
-    name = read_json(folder / INDEX).get(AUDIO_TOKENIZER)
+    name = load_index(folder).get(AUDIO_TOKENIZER)
     if name is None:
         return None
     return AUDIO_TOKENIZERS.get(str(name)).from_pretrained(folder / AUDIO_TOKENIZER, dtype)
@@ -138,7 +151,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
 
     Raises `UserError` for a file that is missing, broken or pickled, and for parts that do not fit one another.
     """
-    index = read_json(folder / INDEX)
+    index = load_index(folder)
     tasks, vocabulary = load_tasks(folder), load_vocabulary(folder)
     tokenizer = load_tokenizer(folder, dtype)
     text = TextEncoder.from_pretrained(folder / TEXT, dtype)
@@ -165,11 +178,11 @@ def _check(vocabulary: Vocabulary, tokenizer: VideoTokenizer, audio: AudioTokeni
 
 
 def model_folder(name: str | Path | None) -> Path:
-    """The folder of a model given as a path, as a name on the hub, or, by default, the one that ships.
+    """The folder of a model given as a path, as a name on the hub, or, by default or as `shipped`, the one that ships.
 
     Raises `UserError` when there is no such model.
     """
-    if name is None:
+    if name is None or (name == "shipped" and not Path(name).exists()):
         if not (SHIPPED / INDEX).is_file():
             raise UserError("no model ships with this installation; name one with --model DIR")
         return SHIPPED

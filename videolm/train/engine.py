@@ -210,9 +210,14 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def world_size() -> int:
+    """How many processes there are, as the launcher says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def wait_for_all() -> None:
     """Go on when every process has come here."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         _import_deepspeed().comm.barrier()
 
 

@@ -12,23 +12,16 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from videolm.config import Config
-from videolm.data.mixture import Mixture, Rows
-from videolm.data.shards import Shard
+from videolm.data.mixture import VIDEOPOET, Mixture, Rows, Stage
+from videolm.data.shards import TokenData
+from videolm.generate.sampling import Sampling
 from videolm.model.prefix_lm import PrefixLM
 from videolm.sequence import Layout
+from videolm.tokenizers.protocol import VideoTokenizer
 from videolm.tokenizers.text.t5 import TextEncoder
 from videolm.train.engine import Engine, EngineConfig, OptimizerConfig
 from videolm.train.loop import Log, TrainingConfig, to_device, train
-
-
-class FirstStage(Config):
-    """A first stage with a share of pictures of its own. VideoPoet 4.2 begins with mostly pictures."""
-
-    steps: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Its share of all steps."""
-    images: Annotated[float, Field(ge=0, le=1)] = 0.9
-    """Share of its steps that make pictures. After it the shares of `tasks` hold."""
+from videolm.train.samples import sample_sheet
 
 
 class LMTraining(TrainingConfig):
@@ -37,64 +30,84 @@ class LMTraining(TrainingConfig):
     steps: Annotated[int, Field(ge=1)] = 5000
     tokens: Annotated[int, Field(ge=1)] = 3200
     """Row positions a batch and process, about: image batches hold more rows than clip batches."""
+    least_rows: Annotated[int, Field(ge=1)] = 1
+    """Rows a batch and process has at least, however long they are."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=1.5e-3)
     text_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of rows trained without their text, so that guidance has something to lead away from."""
-    first_stage: FirstStage | None = None
+    condition_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of rows trained without the clips and sounds that go in, likewise."""
+    schedule: tuple[Stage, ...] = VIDEOPOET
+    """Stages with shares of their own, in order; after the last of them those of `tasks` hold. By default VideoPoet's
+    two: pictures 90% of the time in the first quarter, 10% in the rest; [] for the shares of `tasks` throughout."""
     examples: dict[str, Annotated[int, Field(ge=1)]] = {}
     """Of tasks by name, how many examples they learn from, the first; by default all."""
     validation_rows: Annotated[int, Field(ge=1)] = 32
     """Rows of every variant."""
+    samples: Annotated[int, Field(ge=0)] = 4
+    """Clips made from held-out rows at every validation, for TensorBoard, the true ones below them."""
 
 
 class Objective(nn.Module):
-    """Text encoder and language model with their loss, as the engine calls them: a batch is `Rows`."""
+    """Language model, and the text encoder where it learns too, with their loss; a batch is `Rows`."""
 
     def __init__(self, lm: PrefixLM, text: TextEncoder, frozen: bool):
         super().__init__()
-        self.lm, self.text = lm, text
-        self.text.requires_grad_(not frozen)
+        self.lm, self.text = lm, None if frozen else text
 
     def forward(self, rows: Rows) -> tuple[Tensor, dict[str, Tensor]]:
         layout = rows.layout
-        embeddings, mask = self.text(rows.captions) if layout.text and any(rows.captions) else (None, None)
+        embeddings, mask = rows.text or (None, None)
+        if self.text is not None and any(rows.captions):
+            embeddings, mask = self.text(rows.captions)
         out = self.lm(
             to_device(rows.ids, self.lm),
             to_device(layout.positions, self.lm),
             layout.prefix,
             [(span.kind, span.start, span.stop) for span in layout.outputs],
-            text=embeddings,
-            text_mask=mask,
+            text=None if embeddings is None else to_device(embeddings, self.lm),
+            text_mask=None if mask is None else to_device(mask, self.lm),
             text_start=layout.text.start if layout.text else 0,
         )
-        return out.loss, {f"nll/{kind}": value for kind, value in out.by_kind.items()}
+        logs = {f"nll/{kind}": value for kind, value in out.by_kind.items()}
+        logs |= {f"loss/{layout.variant.task.name}": out.loss.detach(), "padding": torch.tensor(rows.padding)}
+        return out.loss, logs
 
 
 def train_language_model(
     lm: PrefixLM,
     text: TextEncoder,
+    tokenizer: VideoTokenizer,
     layouts: Sequence[Layout],
     weights: Mapping[str, float],
-    shards: Mapping[str, Shard],
-    validation: Mapping[str, Shard],
+    data: Sequence[TokenData],
+    validation: Sequence[TokenData],
     config: LMTraining,
     engine_config: EngineConfig,
     *,
     frozen_text: bool,
+    sampling: Sampling,
+    fps: float,
     folder: Path,
     seed: int,
 ) -> dict[str, float]:
-    """Train both in place; returns the last validation: nats a code of every task."""
+    """Train both in place; returns the last validation: nats a code of every task.
+
+    Args:
+        tokenizer: decodes the samples to look at.
+        data, validation: token shards, with text embeddings where `frozen_text`.
+    """
     settings: Any = {
+        "steps": config.steps * engine_config.accumulate,
         "tokens": config.tokens,
+        "least": config.least_rows,
         "text_dropout": config.text_dropout,
+        "condition_dropout": config.condition_dropout,
+        "schedule": config.schedule,
         "seed": seed,
         "examples": config.examples,
     }
-    if stage := config.first_stage:
-        first_steps = round(stage.steps * config.steps) * engine_config.accumulate
-        settings |= {"first_steps": first_steps, "first_images": stage.images}
-    mixture = Mixture(layouts, weights, shards, **settings)
+    mixture = Mixture(layouts, weights, data, **settings)
     held = Mixture(layouts, weights, validation, **settings)
 
     def batches(step: int, engine: Engine) -> list[Rows]:
@@ -104,17 +117,13 @@ def train_language_model(
     @torch.inference_mode()
     def validate(module: nn.Module, log: Log, step: int) -> dict[str, float]:
         values: dict[str, list[float]] = {}
-        for layout in layouts:
-            rng = np.random.default_rng([seed, 3])
-            rows = held.draw(layout, rng, config.validation_rows, dropout=False)
-            parts = range(0, config.validation_rows, 8)
-            losses = [module(Rows(layout, rows.ids[i : i + 8], rows.captions[i : i + 8]))[1] for i in parts]
-            codes = Counter[str]()
-            for span in layout.outputs:
-                codes[span.kind] += span.length if span.source else 0
-            each = [sum(loss[f"nll/{kind}"] * count for kind, count in codes.items() if count) for loss in losses]
-            mean = float(torch.stack(each).mean()) / sum(codes.values())
+        for layout, shards in held.choices:
+            mean = _nats_a_code(module, held, layout, shards, config.validation_rows, seed)
             values.setdefault(layout.variant.task.name, []).append(mean)
+        if config.samples:
+            sheet = sample_sheet(lm, text, tokenizer, held, sampling, fps, config.samples, seed)
+            if sheet is not None:
+                log.picture(step, "samples", sheet.pixels)
         return {name: sum(each) / len(each) for name, each in values.items()}
 
     return train(
@@ -126,3 +135,18 @@ def train_language_model(
         batches=batches,
         validate=validate,
     )
+
+
+def _nats_a_code(module: nn.Module, held: Mixture, layout: Layout, data: TokenData, count: int, seed: int) -> float:
+    """Mean negative log-likelihood of the codes of a layout's first output rows."""
+    rows = held.draw(layout, data, np.random.default_rng([seed, 3]), count, dropout=False)
+    codes = Counter[str]()
+    for span in layout.outputs:
+        codes[span.kind] += span.length if span.source else 0
+    means = []
+    for start in range(0, count, 8):
+        part = slice(start, start + 8)
+        text = None if rows.text is None else (rows.text[0][part], rows.text[1][part])
+        logs = module(Rows(layout, rows.ids[part], rows.captions[part], text))[1]
+        means.append(sum(logs[f"nll/{kind}"] * number for kind, number in codes.items() if number))
+    return float(torch.stack(means).mean()) / sum(codes.values())

@@ -1,71 +1,79 @@
-"""A recipe: one YAML that runs from raw clips to a model folder, in resumable stages.
-
-    data ──► [image tokenizer ──►] tokenizer [──► its decoder] [──► token shards ──► text encoder + LM ──► model folder]
-
-Every stage leaves its result in the run folder by rename; `--resume` goes on with the first one that is missing. A
-recipe without a language model ends with the tokenizer. Several processes train together under `torchrun` or the
-`deepspeed` launcher; what one can do alone, the first one does.
-"""
+"""A recipe: one YAML that says what `videolm prepare` and `videolm train` do, from raw clips to a model folder."""
 
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, SerializeAsAny, Tag, model_validator
 
-from videolm.config import Config, dump_yaml, merge, nearest, parse, read_yaml
-from videolm.data.example import InTurn, Source
-from videolm.data.shards import Shard, tokenize
+from videolm.config import Config, merge, nearest, parse, read_yaml
 from videolm.data.sources import DataConfig, ShapesWorldData
 from videolm.errors import UserError
-from videolm.files import atomic_path
 from videolm.generate.sampling import Sampling
-from videolm.model.config import LMConfig, PrefixLMConfig
-from videolm.model.prefix_lm import PrefixLM
-from videolm.pipeline.folder import AUDIO_TOKENIZER, TOKENIZER, Parts, save_model
+from videolm.model.config import LMConfig
+from videolm.pipeline import folder as model_folders
 from videolm.registry import Registry
-from videolm.sequence import lay_out
 from videolm.shapes import Format
 from videolm.tasks import TASKS, Task
 from videolm.tasks.file import load_tasks
 from videolm.tasks.task_set import TaskSet
-from videolm.tasks.views import VIEWS
-from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
-from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
-from videolm.tokenizers.text.t5 import T5Settings, TextEncoder
-from videolm.train.audio_tokenizer import AudioTraining, train_audio_tokenizer
-from videolm.train.engine import EngineConfig, device, rank, wait_for_all
-from videolm.train.language_model import LMTraining, train_language_model
-from videolm.train.tokenizer import DecoderTraining, ImageTraining, TokenizerTraining, train_tokenizer
-from videolm.vocabulary import Vocabulary
+from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS
+from videolm.tokenizers.protocol import VIDEO_TOKENIZERS
+from videolm.tokenizers.text.t5 import T5Settings
+from videolm.train.adapters import LoRA
+from videolm.train.audio_tokenizer import AudioTraining
+from videolm.train.engine import EngineConfig
+from videolm.train.language_model import LMTraining
+from videolm.train.tokenizer import DecoderTraining, ImageTraining, TokenizerTraining
 
 PRESET_SECTIONS = ("tokenizer", "audio_tokenizer", "lm")
 
 
+class Pretrained(Config):
+    """A tokenizer that is trained already, in place of one to train."""
+
+    pretrained: str
+    """Its folder, that of a model that has it, a hub name, or `shipped`."""
+
+
 def _settings_of(registry: Registry[Any]) -> BeforeValidator:
-    """The settings of the registered tokenizer that `name` says."""
+    """The settings of the registered tokenizer that `name` says, or where a trained one lies."""
 
     def settings(value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
+        if "pretrained" in value:
+            return parse(Pretrained, value)
         if "name" not in value:
-            raise ValueError(f"name must be given: one of {', '.join(registry)}")
+            raise ValueError(f"name must be given: one of {', '.join(registry)}; or pretrained, the folder of one")
         return parse(registry.get(str(value["name"])).Settings, value)
 
     return BeforeValidator(settings)
 
 
 TokenizerConfig = Annotated[SerializeAsAny[Config], _settings_of(VIDEO_TOKENIZERS)]
-"""The config of any tokenizer in `VIDEO_TOKENIZERS`."""
+"""The config of any tokenizer in `VIDEO_TOKENIZERS`, or a trained one."""
 AudioTokenizerConfig = Annotated[SerializeAsAny[Config], _settings_of(AUDIO_TOKENIZERS)]
-"""The config of any tokenizer in `AUDIO_TOKENIZERS`."""
+"""The config of any tokenizer in `AUDIO_TOKENIZERS`, or a trained one."""
+
+
+def _one_or_many(value: Any) -> str:
+    return "@one" if isinstance(value, Config) or (isinstance(value, Mapping) and "kind" in value) else "@many"
+
+
+Data = Annotated[
+    Annotated[DataConfig, Tag("@one")] | Annotated[dict[str, DataConfig], Tag("@many")], Discriminator(_one_or_many)
+]
+"""A data set, or several by names of your own."""
+ONLY = "data"
+"""What a data set is called that has no name."""
+REPLAY = "replay"
+"""The data set of `replay_data`."""
 
 
 class Recipe(Config):
@@ -76,7 +84,12 @@ class Recipe(Config):
     out: str
     """The run folder."""
     seed: int = 0
-    data: DataConfig
+    data: Data
+    """A data set, or several by name, each with its `weight` and the `tasks` that learn from it."""
+    tokens: str = ""
+    """The folder of token shards, which recipes may share; by default in the run folder."""
+    part: Annotated[int, Field(ge=1)] = 256
+    """Examples in one file of token shards: what a process does at a time, and does again when it was stopped."""
     formats: tuple[Format, ...] = (Format(17, 64, 64),)
     """(frames, height, width) of the clips."""
     fps: Annotated[float, Field(gt=0)] = 8.0
@@ -85,6 +98,15 @@ class Recipe(Config):
     """Tasks of the language model by name, with their share of its training steps."""
     task_file: str = ""
     """A Python file that declares tasks of your own."""
+    start: str = ""
+    """The model to go on from (`--from`): a folder, a hub name or `shipped`. Its tokenizers, formats, text encoder and
+    language model are then taken in place of the recipe's."""
+    replay: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """Share of the steps in which that model's own tasks are trained on, so that they are not forgotten."""
+    replay_data: DataConfig | None = None
+    """What they are trained on, where that is not `data`."""
+    lora: LoRA | None = None
+    """Adapt the language model by low-rank matrices alone."""
     tokenizer: TokenizerConfig | None = None
     tokenizer_data: DataConfig | None = None
     """What the tokenizer learns from, where that is not `data`."""
@@ -103,6 +125,8 @@ class Recipe(Config):
     text: T5Settings = T5Settings()
     lm: LMConfig | None = None
     """Without one the recipe makes a tokenizer alone."""
+    backbone: str = ""
+    """The folder of a Llama-family checkpoint whose layers the language model begins with."""
     lm_training: LMTraining = LMTraining()
     engine: EngineConfig = EngineConfig()
     sampling: Sampling = Sampling()
@@ -112,50 +136,100 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        for name in {**self.tasks, **self.lm_training.examples}:
+        named = {**self.tasks, **self.lm_training.examples}
+        named |= {name: 1.0 for stage in self.lm_training.schedule for name in stage.tasks}
+        for name in [*named, *(task for data in self._named.values() for task in data.tasks)]:
             if name not in self.known_tasks:
                 raise ValueError(f"unknown task '{name}'; {nearest(name, self.known_tasks)}")
         if self.tokenizer is None and self.audio_tokenizer is None:
             raise ValueError("there is nothing to make: give a tokenizer or an audio_tokenizer")
         if self.lm is not None and self.tokenizer is None:
             raise ValueError("a language model needs a tokenizer")
-        sounding = [name for name in self.tasks if "audio" in self.known_tasks[name].sources]
+        sounding = [name for name in self.weights if "audio" in self.known_tasks[name].sources]
         if sounding and self.audio_tokenizer is None:
             raise ValueError(f"{sounding[0]} has sound: give an audio_tokenizer")
         if bool(self.tasks) != (self.lm is not None):
             raise ValueError("a language model needs tasks, and tasks a language model: give both lm and tasks")
         if self.evaluation_samples and self.lm is None:
             raise ValueError("evaluation_samples needs a language model: `videolm evaluate tokenizer` measures without")
-        if self.lm_training.first_stage and len({self.known_tasks[name].makes_pictures for name in self.tasks}) < 2:
-            raise ValueError("lm_training.first_stage needs tasks that make pictures and tasks that make clips")
+        if (self.lora or self.replay_data) and not self.start:
+            raise ValueError("lora and replay_data are for going on from a model: name it with --from")
+        if sum(stage.steps for stage in self.lm_training.schedule) > 1 + 1e-9:
+            raise ValueError(
+                "the stages of lm_training.schedule are more than all steps: their shares add up to over 1"
+            )
+        for name in self.weights:
+            if not any(self.serves(each, name) for each in self._named):
+                raise ValueError(f"no data set serves {name}: add it to the tasks of one")
         if self.tasks:
             _ = self.task_set  # which may look alike
         return self
 
     @cached_property
+    def base(self) -> TaskSet | None:
+        """What the model to start from knows."""
+        return model_folders.load_tasks(model_folders.model_folder(self.start)) if self.start else None
+
+    @cached_property
     def known_tasks(self) -> dict[str, Task]:
-        """The tasks that ship and those of `task_file`."""
+        """The tasks that ship, those of the model to start from and those of `task_file`."""
         known = {name: TASKS.get(name) for name in TASKS}
+        known |= {task.name: task for task in self.base.tasks} if self.base else {}
         for task in load_tasks(self.task_file) if self.task_file else ():
             if known.setdefault(task.name, task) != task:
-                raise UserError(f"{self.task_file}: a task '{task.name}' ships; choose another name for yours")
+                raise UserError(
+                    f"{self.task_file}: there is a task '{task.name}' already; choose another name for yours"
+                )
         return known
 
     @property
-    def token_sources(self) -> tuple[str, ...]:
-        """Token streams that the tasks are trained on."""
-        return tuple(dict.fromkeys(name for task in self.tasks for name in self.known_tasks[task].sources))
+    def weights(self) -> dict[str, float]:
+        """The share of every task that is trained: `tasks`, and with `replay` those that the model knew already."""
+        old = [task.name for task in self.base.tasks if task.name not in self.tasks] if self.base else []
+        if not old or not self.replay:
+            return self.tasks
+        new = sum(self.tasks.values())
+        kept = {name: self.replay / len(old) for name in old}
+        return {name: (1 - self.replay) * weight / new for name, weight in self.tasks.items()} | kept
 
     @property
-    def token_data(self) -> DataConfig:
-        """What they are made from: where a task has sound, films that have some, so that both are at one index."""
-        if "audio" not in self.token_sources or isinstance(self.data, ShapesWorldData):
-            return self.data
-        return self.data.model_copy(update={"sound": True})
+    def _named(self) -> dict[str, DataConfig]:
+        found = dict(self.data) if isinstance(self.data, dict) else {ONLY: self.data}
+        return found if self.replay_data is None else {**found, REPLAY: self.replay_data}
+
+    def serves(self, dataset: str, task: str) -> bool:
+        """Whether a task learns from a data set."""
+        if self.replay_data is not None and (task not in self.tasks or dataset == REPLAY):
+            return task not in self.tasks and dataset == REPLAY
+        chosen = self._named[dataset].tasks
+        return not chosen or task in chosen
+
+    def sources(self, dataset: str) -> tuple[str, ...]:
+        """Token shards that are made of a data set."""
+        served = [task for task in self.weights if self.serves(dataset, task)]
+        return tuple(dict.fromkeys(source for task in served for source in self.known_tasks[task].sources))
+
+    @property
+    def datasets(self) -> dict[str, DataConfig]:
+        """The data sets of the language model by name. Where a task has sound, films are those that have some, so that
+        both are at one index."""
+        return {
+            name: data.model_copy(update={"sound": True})
+            if "audio" in self.sources(name) and not isinstance(data, ShapesWorldData)
+            else data
+            for name, data in self._named.items()
+        }
+
+    @property
+    def frozen_text(self) -> bool:
+        """Whether the text encoder stays as it is; token shards then hold its embeddings."""
+        return self.text.frozen or self.lora is not None
 
     @property
     def task_set(self) -> TaskSet:
         tasks = tuple(self.known_tasks[name] for name in self.tasks)
+        if self.base is not None:
+            return self.base.with_tasks(tasks)
         settings = {"tasks": tasks, "formats": self.formats, "fps": self.fps, "text_length": self.text_length}
         return parse(TaskSet, settings)
 
@@ -173,7 +247,33 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe
     Raises `UserError` for an unknown recipe, preset, key or value.
     """
     changes = {key: _chosen(key, value) for key, value in (overrides or {}).items()}
-    return parse(Recipe, _read(name), changes, source=name)
+    data = _read(name)
+    if start := changes.get("start", data.get("start")):
+        data |= _parts_of(str(start))
+        changes = {key: value for key, value in changes.items() if key.partition(".")[0] not in FROM_MODEL}
+    return parse(Recipe, data, changes, source=name)
+
+
+FROM_MODEL = ("tokenizer", "audio_tokenizer", "lm", "backbone", "text", "formats", "fps", "text_length", "sampling")
+"""Settings that a model to start from brings along."""
+
+
+def _parts_of(start: str) -> dict[str, Any]:
+    """A model's parts, as a recipe names them."""
+    folder = model_folders.model_folder(start)
+    tasks, index = model_folders.load_tasks(folder), model_folders.load_index(folder)
+    here: dict[str, Any] = {"pretrained": start}
+    return {
+        "tokenizer": here,
+        "audio_tokenizer": here if model_folders.AUDIO_TOKENIZER in index else None,
+        "lm": model_folders.load_lm_config(folder).architecture,
+        "backbone": "",
+        "text": {"pretrained": str(folder / model_folders.TEXT)},
+        "formats": [list(shape) for shape in tasks.formats],
+        "fps": tasks.fps,
+        "text_length": tasks.text_length,
+        "sampling": index.get("sampling", {}),
+    }
 
 
 def _chosen(key: str, value: Any) -> Any:
@@ -217,229 +317,3 @@ def _names(folder: Path) -> list[str]:
 
 def _configs() -> Path:
     return Path(str(files("videolm.configs")))
-
-
-class Run:
-    """A recipe at work in its run folder."""
-
-    def __init__(self, recipe: Recipe, resume: bool = False):
-        """Make the run folder, or enter it when `resume`.
-
-        Raises `UserError` when the folder exists and `resume` is not set, or holds the run of another recipe.
-        """
-        self.recipe, self.folder = recipe, Path(recipe.out)
-        if rank() == 0:
-            self._enter(resume)
-        wait_for_all()
-        torch.manual_seed(recipe.seed)
-
-    def _enter(self, resume: bool) -> None:
-        recipe = self.recipe
-        written = self.folder / "recipe.yaml"
-        if written.exists():
-            if not resume:
-                raise UserError(f"{self.folder} holds a run already: go on with --resume, or choose another --out")
-            before = parse(Recipe, read_yaml(written), source=str(written))
-            changed = [k for k in Recipe.model_fields if getattr(before, k) != getattr(recipe, k)]
-            if changed:
-                raise UserError(
-                    f"{written} differs from this recipe in '{changed[0]}': resume with the same settings, "
-                    "or choose another --out"
-                )
-        elif resume:
-            raise UserError(f"there is no run in {self.folder} to resume; leave --resume out")
-        elif self.folder.exists() and any(self.folder.iterdir()):
-            raise UserError(f"{self.folder} is not empty: choose another --out")
-        if not written.exists():
-            self._open_all()  # what is wrong with the data is said before anything is written
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not written.exists():
-            with atomic_path(written) as path:
-                path.write_text(dump_yaml(recipe))
-
-    def train(self) -> Path:
-        """Run every stage that is not done; returns the folder of the model, or of the tokenizer where it is all."""
-        recipe, model = self.recipe, self.folder / "model"
-        if model.exists():
-            return model
-        audio = None if recipe.audio_tokenizer is None else self.audio_tokenizer()
-        if recipe.tokenizer is None:
-            return self.folder / AUDIO_TOKENIZER
-        tokenizer = self.tokenizer()
-        if recipe.lm is None:
-            return self.folder / TOKENIZER
-        text, lm = self.language_model(tokenizer, audio)
-        tasks, vocabulary = recipe.task_set, self.vocabulary(tokenizer, audio)
-        if rank() == 0:
-            parts = Parts(tokenizer, text, lm, vocabulary, tasks, recipe.sampling, audio)
-            save_model(model, parts, dtype=torch.float16)
-            shutil.rmtree(self.folder / "lm_training" / "checkpoints")
-        wait_for_all()
-        return model
-
-    def _open_all(self) -> None:
-        """Open every source that a stage will read."""
-        recipe = self.recipe
-        for split in ("train", "validation"):
-            if recipe.tokenizer is not None:
-                for stream in recipe.tokenizer_streams:
-                    self.source(stream, split, recipe.tokenizer_data)
-            if recipe.audio_tokenizer is not None:
-                self.source("audio", split, recipe.audio_data)
-            for name in recipe.token_sources:
-                self.source(name.partition(".")[0], split, recipe.token_data)
-
-    def source(self, stream: str, split: Any, data: DataConfig | None = None) -> Source[Any]:
-        """Examples of a stream, from `data` or else the recipe's own."""
-        shape = self.recipe.formats[0]
-        shape = Format(1, shape.height, shape.width) if stream == "image" else shape
-        return (data or self.recipe.data).open(stream, shape, self.recipe.fps, split)
-
-    def vocabulary(self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None = None) -> Vocabulary:
-        sizes = {"visual_size": tokenizer.codebook_size, "audio_levels": 0}
-        if audio is not None:
-            sizes |= {"audio_levels": audio.levels, "audio_size": audio.codebook_size}
-        return Vocabulary(**sizes).with_specials(self.recipe.task_set.specials)
-
-    def tokenizer(self) -> VideoTokenizer:
-        """The trained video tokenizer: read when its stages are done, else trained."""
-        recipe = self.recipe
-        if recipe.tokenizer is None:
-            raise UserError("the recipe has no tokenizer section, so there is no video tokenizer to train")
-        kind = VIDEO_TOKENIZERS.get(recipe.tokenizer.name)  # type: ignore[attr-defined]  # each has one
-        done, start, pictures = (self.folder / name for name in (TOKENIZER, TOKENIZER + "_start", "image_tokenizer"))
-        if done.exists():
-            return kind.from_pretrained(done).to(device())
-        torch.manual_seed(recipe.seed)
-        fresh = kind(recipe.tokenizer)
-        for shape in recipe.formats:
-            fresh.grid(*shape)  # a format that does not fit is said before training
-        if recipe.lm is not None and not fresh.first_frame_alone:
-            raise UserError(
-                f"{fresh.config.name} does not code a first frame alone, which a language model's tasks need: "
-                "leave lm and tasks out, or take another tokenizer"
-            )
-        if recipe.image_training is not None:
-            if not pictures.exists():
-                image = kind(fresh.config.image()).to(device())
-                self._train_tokenizer(image, recipe.image_training, pictures)
-            fresh.inflate(kind.from_pretrained(pictures))
-        if recipe.decoder_training is None:
-            self._train_tokenizer(fresh.to(device()), recipe.tokenizer_training, done)
-        else:
-            if not start.exists():
-                self._train_tokenizer(fresh.to(device()), recipe.tokenizer_training, start)
-            self._train_tokenizer(kind.from_pretrained(start).to(device()), recipe.decoder_training, done)
-        return kind.from_pretrained(done).to(device())
-
-    def _train_tokenizer(self, tokenizer: VideoTokenizer, config: DecoderTraining, done: Path) -> None:
-        recipe, work = self.recipe, self.folder / f"{config.trains}_training"
-        streams = ("image",) if config.trains == "image_tokenizer" else recipe.tokenizer_streams
-        train_tokenizer(
-            tokenizer,
-            InTurn([self.source(stream, "train", recipe.tokenizer_data) for stream in streams]),
-            self.source(streams[0], "validation", recipe.tokenizer_data),
-            config,
-            recipe.engine,
-            folder=work,
-            seed=recipe.seed,
-            fps=recipe.fps,
-        )
-        _finish(done, tokenizer.save_pretrained, work)
-
-    def audio_tokenizer(self) -> AudioTokenizer:
-        """The trained audio tokenizer: read when its stage is done, else trained."""
-        recipe, done = self.recipe, self.folder / AUDIO_TOKENIZER
-        if recipe.audio_tokenizer is None:
-            raise UserError("the recipe has no audio_tokenizer section, so there is no audio tokenizer to train")
-        kind = AUDIO_TOKENIZERS.get(recipe.audio_tokenizer.name)  # type: ignore[attr-defined]  # each has one
-        if not done.exists():
-            torch.manual_seed(recipe.seed)
-            work = self.folder / "audio_training"
-            tokenizer = kind(recipe.audio_tokenizer).to(device())
-            train_audio_tokenizer(
-                tokenizer,
-                self.source("audio", "train", recipe.audio_data),
-                self.source("audio", "validation", recipe.audio_data),
-                recipe.audio_training,
-                recipe.engine,
-                folder=work,
-                seed=recipe.seed,
-            )
-            _finish(done, tokenizer.save_pretrained, work)
-        return kind.from_pretrained(done).to(device())
-
-    def language_model(
-        self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None = None
-    ) -> tuple[TextEncoder, PrefixLM]:
-        """The trained text encoder and language model; token shards are made where they are missing."""
-        recipe, tasks = self.recipe, self.recipe.task_set
-        if recipe.lm is None:
-            raise UserError("the recipe has no lm section, so there is no language model to train")
-        vocabulary = self.vocabulary(tokenizer, audio)
-        torch.manual_seed(recipe.seed)
-        text = self.text_encoder()
-        shards, held = (self.shards(tokenizer, audio, text, split) for split in ("train", "validation"))
-        sizes = ("special_size", "visual_size", "audio_levels", "audio_size")
-        config = PrefixLMConfig(recipe.lm, **{name: getattr(vocabulary, name) for name in sizes}, text_size=text.width)
-        lm = PrefixLM(config)
-        work = self.folder / "lm_training"
-        sound = None if audio is None else audio.grid
-        layouts = [lay_out(variant, tasks, vocabulary, tokenizer.grid, sound) for variant in tasks.variants()]
-        train_language_model(
-            lm.to(device()),
-            text.to(device()),
-            layouts,
-            recipe.tasks,
-            shards,
-            held,
-            recipe.lm_training,
-            recipe.engine,
-            frozen_text=recipe.text.frozen,
-            folder=work,
-            seed=recipe.seed,
-        )
-        return text, lm
-
-    def text_encoder(self) -> TextEncoder:
-        """The encoder before training: the pretrained one, or a new one whose pieces are kept in the run folder."""
-        settings = self.recipe.text
-        if settings.pretrained:
-            return TextEncoder.from_pretrained(settings.pretrained)
-        start = self.folder / "text_encoder_start"
-        if not start.exists():
-            captions = self.source("video", "train").captions()
-            _finish(start, TextEncoder.from_captions(settings, captions or ["a clip"]).save_pretrained)
-        return TextEncoder.from_pretrained(start)
-
-    def shards(
-        self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None, text: TextEncoder, split: str
-    ) -> dict[str, Shard]:
-        """Token shards of every source that the tasks need."""
-        made = {}
-        for name in self.recipe.token_sources:
-            stream, _, view = name.partition(".")
-            source = self.source(stream, split, self.recipe.token_data)
-            if split == "validation" and not len(source):
-                made[name] = Shard(self.folder / "tokens" / "train" / name)
-                continue
-            folder = self.folder / "tokens" / split / name
-            if rank() == 0:
-                coder = audio if stream == "audio" and audio is not None else tokenizer
-                seen_by = VIEWS.get(view) if view else None
-                tokenize(source, coder, text, folder, text_length=self.recipe.text_length, view=seen_by)
-            wait_for_all()
-            made[name] = Shard(folder)
-        return made
-
-
-def _finish(folder: Path, save: Callable[[Path], object], work: Path | None = None) -> None:
-    """Save a stage's result by rename, then drop the checkpoints that led to it; on the first process alone."""
-    if rank() == 0:
-        temporary = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        save(temporary)
-        temporary.rename(folder)
-        if work is not None:
-            shutil.rmtree(work / "checkpoints", ignore_errors=True)
-    wait_for_all()
