@@ -136,7 +136,7 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        named = {**self.tasks, **self.lm_training.examples}
+        named = {**self.tasks, **self.lm_training.examples, **dict.fromkeys(self.lm_training.without_text, 1.0)}
         named |= {name: 1.0 for stage in self.lm_training.schedule for name in stage.tasks}
         for name in [*named, *(task for data in self._named.values() for task in data.tasks)]:
             if name not in self.known_tasks:
@@ -299,6 +299,8 @@ def _read(name: str) -> dict[str, Any]:
         else:
             continue
         base.pop(section, None)  # a preset is whole
+    if "tasks" in data:
+        base.pop("tasks", None)  # so is a mixture
     return merge(base, data)
 
 
