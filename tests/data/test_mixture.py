@@ -149,7 +149,7 @@ def test_rows_hold_legal_ids_at_every_position(mixture: Mixture, data: TokenData
 
 def test_tasks_may_be_learnt_without_captions(layouts: list[Layout], data: TokenData) -> None:
     mixture = Mixture(layouts, WEIGHTS, [data], **SETTINGS, without_text=("frame_prediction",))
-    told = {name: False for name in WEIGHTS}
+    told = dict.fromkeys(WEIGHTS, False)
     for layout, _ in mixture.choices:
         rows = mixture.draw(layout, data, np.random.default_rng(0), 20, dropout=False)
         told[layout.variant.task.name] |= any(rows.captions)

@@ -42,8 +42,8 @@ def evaluate_task(
 ) -> dict[str, float]:
     """The judge's scores of one task (`World.scores`), and the number of samples.
 
-    `held_out` scores are averaged over motions. Tasks whose text is optional can be judged without it (`prompted`). Raises `UserError` for a model without the task or at another rate,
-    and for a task that nothing goes into.
+    `held_out` scores are averaged over motions. Tasks whose text is optional can be judged without it (`prompted`).
+    Raises `UserError` for a model without the task or at another rate, and for a task that nothing goes into.
     """
     variant = model.tasks.find(task)
     if not variant.task.inputs:
