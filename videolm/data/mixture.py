@@ -176,8 +176,7 @@ class Mixture:
             if about.embeddings is not None:
                 stored.append(about.embeddings[at][-1 if by_class else which] if said else b"")
         ids = layout.build({source: batch.codes for source, batch in batches.items()})
-        for span in layout.inputs:
-            ids[~shown, span.start : span.stop] = layout.empty
+        ids[~shown] = layout.without_conditions(ids[~shown])
         return Rows(layout, ids, captions, embedded(stored, width) if stored and any(stored) else None)
 
 

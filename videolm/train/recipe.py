@@ -188,8 +188,10 @@ class Recipe(Config):
 
     @property
     def weights(self) -> dict[str, float]:
-        """The share of every task that is trained: `tasks`, and with `replay` those that the model knew already; without
-        `tasks` these alone."""
+        """The share of every task that is trained: `tasks`, and with `replay` those that the model knew already.
+
+        Without `tasks` these alone.
+        """
         if self.base and not self.tasks:
             return {task.name: 1.0 for task in self.base.tasks}
         old = [task.name for task in self.base.tasks if task.name not in self.tasks] if self.base else []
