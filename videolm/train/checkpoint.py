@@ -55,11 +55,11 @@ class Checkpoints:
         pieces = [*engine.pieces(), *more] if engine.stage or engine.rank == 0 else []
         pieces += engine.buffers() if engine.rank == 0 else []
         self._try(temporary, lambda: _write(temporary, engine.rank, pieces))
-        sizes = {path.name: path.stat().st_size for path in temporary.iterdir()}
-        about = {"step": step, "world": engine.world, "zero_stage": engine.stage, "files": sizes, **state}
 
         def finish() -> None:
             if engine.rank == 0:
+                sizes = {path.name: path.stat().st_size for path in temporary.iterdir()}
+                about = {"step": step, "world": engine.world, "zero_stage": engine.stage, "files": sizes, **state}
                 (temporary / "state.json").write_text(json.dumps(about, indent=1))
                 shutil.rmtree(done, ignore_errors=True)
                 temporary.rename(done)
