@@ -11,10 +11,12 @@ nothing is converted. The folder must be one that every rank sees. A checkpoint 
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +113,7 @@ class Checkpoints:
         """Newest first."""
         return sorted(self.folder.glob("step-*"), reverse=True)
 
-    def _try(self, temporary: Path, write: Any) -> None:
+    def _try(self, temporary: Path, write: Callable[[], None]) -> None:
         """Call `write` on every rank; where it fails on one, all remove what there is and raise."""
         problem = None
         try:
@@ -124,8 +126,19 @@ class Checkpoints:
         if self.engine.rank == 0:
             shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(
-            f"a checkpoint could not be written to {self.folder} ({problem}): make room there, then go on with --resume"
+            f"cannot write a checkpoint to {self.folder} ({problem}): make room, then go on with --resume"
         )
+
+
+@contextmanager
+def needing_room(folder: Path) -> Iterator[None]:
+    """Say as a `UserError` that there is no room left for what is written to `folder`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(f"cannot write to {folder} ({error.strerror}): make room, then go on with --resume") from error
 
 
 def damage(folder: Path) -> str | None:

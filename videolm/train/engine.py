@@ -53,6 +53,8 @@ class EngineConfig(Config):
             raise ValueError("offload moves what ZeRO shards: set zero_stage to 1 or more, or offload to none")
         if self.offload == "all" and self.zero_stage < 3:
             raise ValueError("offload all moves weights too: set zero_stage to 3, or offload to optimizer")
+        if self.compile and self.zero_stage == 3:
+            raise ValueError("gathering weights (zero_stage 3) breaks what compile fuses: leave one of them out")
         return self
 
 

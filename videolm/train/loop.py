@@ -25,7 +25,7 @@ from tqdm import tqdm
 from videolm.config import Config
 from videolm.progress import progress
 from videolm.train.average import Average
-from videolm.train.checkpoint import Checkpoints
+from videolm.train.checkpoint import Checkpoints, needing_room
 from videolm.train.engine import Engine, EngineConfig
 from videolm.train.log import Log, Meter, Work
 from videolm.train.optimizer import OptimizerConfig
@@ -105,6 +105,7 @@ def train(
 
     module.train()
     with (
+        needing_room(folder),
         Log(folder, engine.rank, start) as log,
         Signals(once=engine.world == 1) as signals,
         progress(steps, name, "step", done=start, enabled=engine.rank == 0) as bar,
