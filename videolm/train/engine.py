@@ -129,7 +129,7 @@ class Engine:
         for group in groups:
             group["lr"] = 0.0  # some of DeepSpeed's optimisers begin with a step of zeros, which would decay weights
         self._client: torch.optim.Optimizer
-        if optimizer.name == "muon":
+        if any(group.get("use_muon") for group in groups):
             self._client = _muon()(groups, adam_optimizer=torch.optim.AdamW)
         else:
             self._client = torch.optim.AdamW(groups)

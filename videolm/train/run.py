@@ -28,6 +28,7 @@ from videolm.data.sources import DataConfig
 from videolm.errors import UserError
 from videolm.files import atomic_path
 from videolm.model.config import PrefixLMConfig
+from videolm.model.llama import load_llama
 from videolm.model.prefix_lm import PrefixLM
 from videolm.pipeline.folder import (
     AUDIO_TOKENIZER,
@@ -276,6 +277,8 @@ class Run:
         text = self.text_encoder()
         train, held = (self.shards(tokenizer, audio, text, split) for split in ("train", "validation"))
         lm = self._fresh(vocabulary, text)
+        if recipe.engine.checkpoint_activations:
+            lm.gradient_checkpointing_enable()
         adapted = None if recipe.lora is None else with_adapters(lm, recipe.lora)
         config = recipe.lm_training if steps is None else recipe.lm_training.model_copy(update={"steps": steps})
         work = self.folder / "lm_training"
@@ -308,6 +311,8 @@ class Run:
             name: getattr(vocabulary, name) for name in ("special_size", "visual_size", "audio_levels", "audio_size")
         }
         lm = PrefixLM(PrefixLMConfig(self.recipe.lm, **sizes, text_size=text.width))
+        if self.recipe.backbone:
+            load_llama(lm, self.recipe.backbone)
         if self.recipe.start:
             known = load_model(model_folder(self.recipe.start)).lm.state_dict()
             with torch.no_grad():
