@@ -9,7 +9,9 @@ import pytest
 
 from videolm import shapesworld
 from videolm.config import parse
-from videolm.data.sources import FolderData, ShapesWorldData, look, read_captions
+from videolm.data.clips import look
+from videolm.data.layouts.folder import FolderData, read_captions
+from videolm.data.sources import ShapesWorldData
 from videolm.errors import UserError
 from videolm.media import Audio, Image, Video, write_audio, write_image, write_video
 from videolm.shapes import Format

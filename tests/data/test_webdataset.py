@@ -12,8 +12,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from videolm.data.clips import ClipSource, read_headers
 from videolm.data.example import Split
-from videolm.data.webdataset import WebDatasetData, WebDatasetSource, read_tars
+from videolm.data.layouts.webdataset import WebDatasetData
 from videolm.errors import UserError
 from videolm.media import Audio, Video, write_video
 from videolm.shapes import Format
@@ -39,7 +40,7 @@ def picture(level: int) -> bytes:
     return file.getvalue()
 
 
-def opened(path: Path, shape: Format = CLIP, split: Split = "train", **settings: float) -> WebDatasetSource:
+def opened(path: Path, shape: Format = CLIP, split: Split = "train", **settings: float) -> ClipSource:
     stream = "image" if shape.frames == 1 else "video"
     return WebDatasetData(path=str(path), **{"validation_share": 0, **settings}).open(stream, shape, 8.0, split)
 
@@ -78,7 +79,7 @@ def test_windows_hold_the_frames_they_say(tar: Path, number: Callable[[np.ndarra
 
 def test_the_same_index_gives_the_same_example(tar: Path) -> None:
     before = [(example.media.frames, example.captions) for example in opened(tar, stride=3)]
-    read_tars.cache_clear()  # as in a run that goes on
+    read_headers.cache_clear()  # as in a run that goes on
     source = opened(tar, stride=3)
     for index in reversed(range(len(source))):
         frames, captions = before[index]
@@ -105,7 +106,7 @@ def test_splits_are_disjoint_together_everything_and_stay_when_tars_are_added(tm
             tmp_path / name,
             {k.partition("/")[2] + end: d for k in samples for end, d in ((".png", picture(0)), (".txt", k.encode()))},
         )
-        read_tars.cache_clear()
+        read_headers.cache_clear()
 
     add("b.tar")
     train, held = split("train"), split("validation")
