@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from videolm.errors import UserError
 from videolm.files import atomic_path, check_writable
 from videolm.media.film import Film
-from videolm.media.part import Part, Readable
+from videolm.media.part import Blob, Part, Readable
 from videolm.media.source import check_file, damaged
 
 Samples = NDArray[np.float32]
@@ -134,7 +134,7 @@ def read_audio(
     k * rate / fps. Where the file has no sound for a while, it is silent.
 
     Args:
-        path: the file, or a `Part` that is one.
+        path: the file, or a `Part` or `Blob` that is one.
         rate: samples a second of the result.
         channels: 1 or 2, to which others are mixed; None keeps those of the file.
         start: seconds into the file.
@@ -220,7 +220,7 @@ def _stretch(frames: list[AudioFrame], begin: float, rate: int, channels: int | 
 def _sound_file(path: Readable) -> Iterator[tuple[float | None, AudioFrame]] | None:
     """What libsndfile reads; None for what it does not know."""
     try:
-        file = soundfile.SoundFile(path.open() if isinstance(path, Part) else os.fspath(path))
+        file = soundfile.SoundFile(path.open() if isinstance(path, Part | Blob) else os.fspath(path))
     except (soundfile.SoundFileError, OSError, TypeError):
         return None
 
@@ -241,7 +241,7 @@ def _sound_file(path: Readable) -> Iterator[tuple[float | None, AudioFrame]] | N
 
 
 def _film(path: Readable) -> Iterator[tuple[float | None, AudioFrame]]:
-    with Film(path if isinstance(path, Part) else Path(path), sound=True) as film:
+    with Film(path if isinstance(path, Part | Blob) else Path(path), sound=True) as film:
         yield from film.sound()
 
 

@@ -6,6 +6,7 @@ are not among them.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from videolm.errors import UserError
 from videolm.media.clip import Pixels
 from videolm.media.fit import MAX_PIXELS
-from videolm.media.part import Part
+from videolm.media.part import Blob, Part
 from videolm.media.source import WANTED, MediaInfo, Shown, damaged, too_large
 
 FILM_FORMATS = (
@@ -51,7 +52,7 @@ Matrix = tuple[int, int, int, int]
 class Film:
     """A video file, decoded by PyAV; or with `sound` any file that holds sound, perhaps without moving pictures."""
 
-    def __init__(self, path: Path | Part, sound: bool = False) -> None:
+    def __init__(self, path: Path | Part | Blob, sound: bool = False) -> None:
         self.path = path
         self._for_sound = sound
         self._converter = VideoReformatter()
@@ -69,10 +70,11 @@ class Film:
     def _open(self) -> None:
         # The decoder's own limit is looser than ours, which counts no alignment: it guards the memory only.
         decoding = {"max_pixels": str(2 * MAX_PIXELS)}
+        path = self.path
         try:
             # "file:" so that no name is taken for an address.
             self._container = av.open(
-                self.path.url if isinstance(self.path, Part) else f"file:{self.path}",
+                path.open() if isinstance(path, Blob) else path.url if isinstance(path, Part) else f"file:{path}",
                 options={"format_whitelist": FILM_FORMATS + SOUND_FORMATS * self._for_sound, **decoding},
                 metadata_errors="replace",
             )
@@ -121,8 +123,33 @@ class Film:
             duration=duration,
             frames=frames,
             rotation=90 * _quarter_turns(frame),
-            channels=next((s.channels for s in self._container.streams.audio if s.codec_context is not None), 0),
+            channels=self.channels,
         )
+
+    @property
+    def channels(self) -> int:
+        """Of its sound; 0 where it has none."""
+        return next((s.channels for s in self._container.streams.audio if s.codec_context is not None), 0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) as stored, before it is turned upright; (0, 0) where there are no moving pictures."""
+        return (self._stream.width, self._stream.height) if self._pictures() else (0, 0)
+
+    def length(self) -> float:
+        """Seconds as the file declares, or else as its packets tell; nothing is decoded. `frames` cannot follow."""
+        pictures = self._pictures()
+        declared = self.duration if pictures else (self._container.duration or 0) / av.time_base
+        if declared:
+            return declared
+        stream = pictures[0] if pictures else self._container.streams.audio[0]
+        first, last = math.inf, 0.0
+        with _film_errors(self.path):
+            for packet in self._container.demux(stream):
+                if packet.pts is not None and packet.time_base is not None:
+                    begin = float(packet.pts * packet.time_base)
+                    first, last = min(first, begin), max(last, begin + float((packet.duration or 0) * packet.time_base))
+        return max(0.0, last - first)
 
     @property
     def rate(self) -> float:
@@ -256,7 +283,7 @@ class Film:
 
 
 @contextmanager
-def _film_errors(path: Path | Part) -> Iterator[None]:
+def _film_errors(path: Path | Part | Blob) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
