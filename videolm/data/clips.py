@@ -147,7 +147,7 @@ class ClipSource:
         if split == "train" and not self.windows:
             kind = "sounds" if stream == "audio" else "films with sound" if data.sound else "films and pictures"
             raise UserError(
-                f"no training clips in {data.path}: {count} of its {every} files are {kind} to train on "
+                f"no training clips in {data.path}: of its {every} files {count} are {kind} to train on "
                 f"(--data.validation_share), and none has {self.frames} frames at {fps:g} a second"
             )
 
