@@ -177,9 +177,7 @@ def test_broken_files_are_left_out_and_listed(tmp_path: Path, film: Callable[...
     film("good.mp4")
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("no film at all")
-    source = opened(
-        parse(load_recipe("own_clips", {"data.path": str(tmp_path)}).data.__class__, {"path": str(tmp_path)})
-    )
+    source = opened(FolderData(path=str(tmp_path)))
     assert len(source) == 1
     assert sorted(Path(name).name for name, _ in source.unreadable) == ["empty.mp4", "text.mp4"]
 
