@@ -126,7 +126,8 @@ class ClipSource:
         self.frames = 1 if stream == "image" else shape.frames
         self.size = (shape.height, shape.width)
         self.views = data.views if split == "train" and stream != "audio" else 1
-        scale, self.fit = (1, data.fit) if self.views == 1 else (LARGER, "cover" if data.fit == "crop" else data.fit)
+        scale = 1 if self.views == 1 else LARGER
+        self.fit: AnyFit = "cover" if self.views > 1 and data.fit == "crop" else data.fit
         self.read_size = (scale * shape.height, scale * shape.width)
         clips, self.unreadable = read_headers(data, fps)
         every = len(clips)

@@ -16,6 +16,9 @@ from videolm.data.example import Split
 from videolm.data.layouts.files import films_of, first_of
 
 
+LISTS: dict[str, Split] = {"trainlist": "train", "testlist": "validation"}
+
+
 class Ucf101Data(ClipData):
     """UCF-101; the class of a clip is its folder's name in words, and there are no captions."""
 
@@ -29,10 +32,10 @@ class Ucf101Data(ClipData):
         folder = Path(self.path)
         films = films_of(folder)
         lists: dict[str, Split] = {}
-        for name, split in (("trainlist", "train"), ("testlist", "validation")):
-            if table := first_of(folder, [f"{name}{self.fold:02d}.txt"]):
+        for listed, of in LISTS.items():
+            if table := first_of(folder, [f"{listed}{self.fold:02d}.txt"]):
                 lines = [line.split() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
-                lists |= dict.fromkeys((Path(line[0]).stem for line in lines), split)  # type: ignore[arg-type]
+                lists |= dict.fromkeys((Path(line[0]).stem for line in lines), of)
         found = []
         for name, film in films.items():
             group = name.rpartition("_c")[0] or name
