@@ -3,11 +3,15 @@
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import yaml
 
 from videolm.cli import train
 from videolm.cli.main import parse
+from videolm.config import parse as parse_config
+from videolm.data.sources import DataConfig
 from videolm.pipeline.folder import SHIPPED
 from videolm.train.recipe import load_recipe
 
@@ -16,7 +20,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 COMMANDS = [
     (page.relative_to(ROOT).as_posix(), match.group(1).strip())
     for page in PAGES
-    if page.name != "new-task.md"  # whose commands are run (end_to_end)
+    if page.name not in ("new-task.md", "fine-tuning.md")  # whose commands are run (end_to_end)
     for match in re.finditer(r"^(?:    )?(videolm [^#`\n]+)", page.read_text(), re.MULTILINE)
 ]
 
@@ -32,6 +36,15 @@ def test_commands_in_the_documents_are_ones_we_have(page: str, command: str) -> 
     assert module.__name__ == f"videolm.cli.{words[0]}"
     if module is train:
         load_recipe(args.recipe, train.overrides(rest))
+
+
+def test_the_guide_to_data_names_every_kind_as_it_is() -> None:
+    text = (ROOT / "docs" / "guides" / "data.md").read_text()
+    kinds = set()
+    for line in re.findall(r"^data: (\{.*\})$", text, re.MULTILINE):
+        kinds.add(parse_config(DataConfig, yaml.safe_load(line)).kind)
+    known = {get_args(member.model_fields["kind"].annotation)[0] for member in get_args(get_args(DataConfig)[0])}
+    assert kinds == known - {"shapesworld"} and all(f"| `{kind}` |" in text for kind in known)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -16,7 +16,7 @@ from videolm.data.clips import ClipSource, read_headers
 from videolm.data.example import Split
 from videolm.data.layouts.webdataset import WebDatasetData
 from videolm.errors import UserError
-from videolm.media import Audio, Video, write_video
+from videolm.media import Audio, Video, write_audio, write_video
 from videolm.shapes import Format
 from videolm.train.recipe import load_recipe
 from videolm.train.run import Run
@@ -169,6 +169,23 @@ def test_what_cannot_be_opened_is_left_out_and_told(
     assert "left out 3 unreadable clips; the first: 1.mp4 in " in capsys.readouterr().err
 
 
+def test_a_broken_tar_or_caption_stops_nothing(tmp_path: Path, film: Callable[[int], bytes]) -> None:
+    pack(tmp_path / "a.tar", {"1.mp4": film(5), "1.txt": b"\xff", "2.mp4": film(5), "2.txt": b"two"})
+    (tmp_path / "b.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:3000])
+    source = opened(tmp_path)
+    assert [example.captions for example in source] == [("two",)]
+    (one, said), (other, reason) = source.unreadable
+    assert one == f"1.mp4 in {tmp_path}/a.tar" and "1.txt" in said and "not text in UTF-8" in said
+    assert other == f"{tmp_path}/b.tar" and "is no plain tar, or a broken one" in reason
+
+
+def test_sounds_in_tars(tmp_path: Path) -> None:
+    write_audio(Audio.from_array(np.full(16000, 0.5), 16000), tmp_path / "1.flac")
+    pack(tmp_path / "x.tar", {"1.flac": (tmp_path / "1.flac").read_bytes(), "1.txt": b"loud"})
+    (example,) = WebDatasetData(path=str(tmp_path), validation_share=0).open("audio", CLIP, 8.0, "train")
+    assert example.captions == ("loud",) and np.allclose(example.media.samples, 0.5, atol=0.01)
+
+
 def test_opening_decodes_nothing_and_reading_names_what_is_damaged(
     tmp_path: Path, film: Callable[[int], bytes]
 ) -> None:
@@ -177,7 +194,7 @@ def test_opening_decodes_nothing_and_reading_names_what_is_damaged(
     data[pictures + 800 :] = bytes(len(data) - pictures - 800)  # the index stands in front
     source = opened(pack(tmp_path / "x.tar", {"a/1.mp4": bytes(data)}), stride=1)
     assert len(source) == 16
-    with pytest.raises(UserError, match=r"a/1.mp4 in .*x.tar .*; leave this sample out of the tar"):
+    with pytest.raises(UserError, match=r"a/1.mp4 in .*x.tar .*; leave this clip out of the data"):
         source[15]
 
 
@@ -199,17 +216,15 @@ def test_a_film_shorter_than_its_header_says(
     assert [number(frame) for frame in source[1].media.frames] == [*range(15, 20)]
 
 
-def test_a_clip_without_a_declared_length_gives_its_first_window(
+def test_a_clip_without_a_declared_length_is_measured(
     tmp_path: Path, numbered: Callable[[int], Video], number: Callable[[np.ndarray], int]
 ) -> None:
     for frames in (20, 3):
         write_video(numbered(frames), tmp_path / f"{frames}.gif")
     files = {name: (tmp_path / name).read_bytes() for name in ("20.gif", "3.gif")}
     source = opened(pack(tmp_path / "x.tar", files), stride=1)
-    assert len(source) == 2
-    assert [number(frame) for frame in source[0].media.frames] == [*range(5)]
-    with pytest.raises(UserError, match=r"3.gif in .*x.tar has 3 of the 5 frames wanted at 8 a second; leave this"):
-        source[1]
+    assert len(source) == 16  # the other is shorter than a window
+    assert [number(frame) for frame in source[15].media.frames] == [*range(15, 20)]
 
 
 def test_names_lead_nowhere(tmp_path: Path) -> None:
@@ -248,7 +263,7 @@ def test_mistakes_are_said_in_one_line(tmp_path: Path, tar: Path) -> None:
         "garbled.tar": rf"garbled.tar is no plain tar, or a broken one \(bad header at byte {second}\)",
         "captions.tar": "no clips in .*captions.tar: wanted 00001.mp4 with 00001.txt",
         "unreadable.tar": "no clips in .*unreadable.tar: not one can be read; 1.mp4 in .* no format known here",
-        "short.tar": "no training clips in .*short.tar: 1 of its 1 films and pictures .* none has 5 frames at 8 a s",
+        "short.tar": "no training clips in .*short.tar: of its 1 files 1 are films .* none has 5 frames at 8 a s",
     }
     for name, said in wrong.items():
         with pytest.raises(UserError, match=said) as error:

@@ -140,7 +140,8 @@ class ClipSource:
         self.frames = 1 if stream == "image" else shape.frames
         self.size = (shape.height, shape.width)
         self.views = data.views if split == "train" and stream != "audio" else 1
-        scale, self.fit = (1, data.fit) if self.views == 1 else (LARGER, "cover" if data.fit == "crop" else data.fit)
+        scale = 1 if self.views == 1 else LARGER
+        self.fit: AnyFit = "cover" if self.views > 1 and data.fit == "crop" else data.fit
         self.read_size = (scale * shape.height, scale * shape.width)
         self.clips, self.unreadable = read_headers(data.listing)
         chosen = self._of_stream(data.sound)
@@ -158,7 +159,7 @@ class ClipSource:
         if split == "train" and not spans:
             kind = "sounds" if stream == "audio" else "films with sound" if data.sound else "films and pictures"
             raise UserError(
-                f"no training clips in {data.path}: {count} of its {len(self.clips)} files are {kind} to train on "
+                f"no training clips in {data.path}: of its {len(self.clips)} files {count} are {kind} to train on "
                 f"(--data.validation_share), and none has {self.frames} frames at {fps:g} a second"
             )
         read_as = (self.rate,) if stream == "audio" else (self.read_size, self.fit)
@@ -251,11 +252,12 @@ class ClipSource:
 
     def _read(self, which: int, first: int, count: int) -> Pixels:
         clip, header = self.clips[which]
-        fit: AnyFit = self.fit
         if header.kind == "image":
-            return read_image(clip.media, size=self.read_size, fit=fit).pixels[None]
+            return read_image(clip.media, size=self.read_size, fit=self.fit).pixels[None]
         start = clip.start + first / self.fps
-        return read_video(clip.media, fps=self.fps, size=self.read_size, fit=fit, start=start, max_frames=count).frames
+        return read_video(
+            clip.media, fps=self.fps, size=self.read_size, fit=self.fit, start=start, max_frames=count
+        ).frames
 
     def _heard(self, which: int, first: int) -> Audio:
         """A window's sound, silent where the file's is over."""

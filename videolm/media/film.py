@@ -75,6 +75,7 @@ class Film:
             # "file:" so that no name is taken for an address.
             self._container = av.open(
                 path.open() if isinstance(path, Blob) else path.url if isinstance(path, Part) else f"file:{path}",
+                "r",
                 options={"format_whitelist": FILM_FORMATS + SOUND_FORMATS * self._for_sound, **decoding},
                 metadata_errors="replace",
             )
@@ -143,13 +144,16 @@ class Film:
         if declared:
             return declared
         stream = pictures[0] if pictures else self._container.streams.audio[0]
-        first, last = math.inf, 0.0
+        count, first, last = 0, math.inf, -math.inf
         with _film_errors(self.path):
             for packet in self._container.demux(stream):
+                count += packet.size > 0
                 if packet.pts is not None and packet.time_base is not None:
                     begin = float(packet.pts * packet.time_base)
                     first, last = min(first, begin), max(last, begin + float((packet.duration or 0) * packet.time_base))
-        return max(0.0, last - first)
+        if last > first:
+            return last - first
+        return count / self.rate if pictures else 0.0  # a stream alone, whose packets have no times
 
     @property
     def rate(self) -> float:
@@ -184,9 +188,9 @@ class Film:
             self._open()
         yield from self._decode()
 
-    def sound(self) -> Iterator[tuple[float | None, AudioFrame]]:
-        """The sound in pieces, and when each is heard, in seconds from the first picture, or else the first sound; None
-        for right after the one before.
+    def sound(self, start: float = 0.0) -> Iterator[tuple[float | None, AudioFrame]]:
+        """The sound in pieces from `start` seconds or earlier on, and when each is heard, in seconds from the first
+        picture, or else the first sound; None for right after the one before.
 
         Raises:
             UserError: there is no sound, or it is damaged.
@@ -195,16 +199,36 @@ class Film:
             next(self._decode(), None)  # tells the time the film starts at
             self._container.close()
             self._open()
-        origin = self._origin
+        if start > SEEK_EARLY:
+            first = next(self._heard(), None)
+            if first is not None and first[0] is not None:
+                pieces = self._heard(seek=start - SEEK_EARLY)
+                first = next(pieces, None)
+                if first is not None and first[0] is not None and first[0] <= start:
+                    yield first
+                    yield from pieces
+                    return
+            # Some formats cannot seek, or land too late: start over and count through.
+            self._container.close()
+            self._open()
+        yield from self._heard()
+
+    def _heard(self, seek: float | None = None) -> Iterator[tuple[float | None, AudioFrame]]:
         streams = [s for s in self._container.streams.audio if s.codec_context is not None]
         if not streams:
             raise UserError(f"{self.path} holds no sound: wanted a film with sound, or a wav, flac, mp3, ...")
+        tick = streams[0].time_base or Fraction(1, av.time_base)
         with _film_errors(self.path):
+            if seek is not None:
+                try:
+                    self._container.seek(int(((self._origin or 0.0) + seek) / tick), stream=streams[0])
+                except av.FFmpegError:
+                    return
             for frame in self._container.decode(streams[0]):
                 time = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
-                if origin is None and time is not None:
-                    origin = time
-                yield None if time is None or origin is None else time - origin, frame
+                if self._origin is None and time is not None:
+                    self._origin = time
+                yield None if time is None or self._origin is None else time - self._origin, frame
 
     def _decode(self, seek: float | None = None) -> Iterator[Shown]:
         tick = self._stream.time_base or Fraction(1, av.time_base)

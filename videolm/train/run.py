@@ -337,7 +337,8 @@ class Run:
 
     def streams(self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None, split: Any) -> dict[str, list[Stream]]:
         """What token shards are made of, by data set. One that has nothing to validate on has no streams there."""
-        recipe, found = self.recipe, {}
+        recipe = self.recipe
+        found: dict[str, list[Stream]] = {}
         for name, data in recipe.datasets.items():
             stored = recipe.sources(name)
             folder = self.tokens / name / split

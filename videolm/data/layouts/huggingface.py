@@ -88,9 +88,8 @@ class HuggingFaceData(ClipData):
             table = table.cast_column(column, type(kind)(decode=False))
         media = self._column(table, "media", self.media, (*known, *MEDIA))
         if media is None:
-            raise UserError(
-                f"{self.path} has the columns {', '.join(table.column_names)}: set data.media to the films'"
-            )
+            columns = ", ".join(table.column_names)
+            raise UserError(f"{self.path} has the columns {columns}: say which holds the films (data.media)")
         caption = self._column(table, "caption", self.caption, CAPTIONS)
         label = self._column(table, "label", self.label, LABELS)
         names = getattr(table.features[label], "names", None) if label else None
@@ -128,18 +127,18 @@ class HuggingFaceData(ClipData):
 def _cells(table: Any, column: str) -> Iterator[tuple[str, bool]]:
     """Of each row the name of its file, perhaps empty, and whether it has the bytes; which are not read."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     for start in range(0, len(table), ROWS):
         cells = table[start : start + ROWS].column(column).combine_chunks()
-        if pa.types.is_struct(cells.type):
-            paths = cells.field("path").to_pylist()
-            there = cells.field("bytes").is_valid().to_pylist()
-            valid = cells.is_valid().to_pylist()
-            yield from ((path or "", bytes and row) for path, bytes, row in zip(paths, there, valid, strict=True))
-        elif pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
+        if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
             yield from ((path or "", False) for path in cells.to_pylist())
-        else:
-            yield from (("", there) for there in cells.is_valid().to_pylist())
+            continue
+        paths, data = [""] * len(cells), cells
+        if pa.types.is_struct(cells.type):
+            paths, data = (pc.struct_field(cells, name) for name in ("path", "bytes"))
+            paths = [path or "" for path in paths.to_pylist()]
+        yield from zip(paths, pc.greater(pc.binary_length(data), 0).fill_null(False).to_pylist(), strict=True)
 
 
 def _values(table: Any, column: str | None) -> Iterator[Any]:

@@ -56,8 +56,10 @@ def find_tars(path: str) -> list[Path]:
 
 
 def read_tar(path: Path) -> Catalogue:
-    """The films and pictures of a tar, and its sounds where a sample has nothing else; a tar that is broken is left out,
-    and a sample whose caption is."""
+    """The films and pictures of a tar, and its sounds where a sample has nothing else.
+
+    A tar that is broken is left out, and a sample whose caption is.
+    """
     clips: list[Clip] = []
     left_out: list[tuple[str, str]] = []
     try:
