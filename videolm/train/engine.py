@@ -124,15 +124,15 @@ class Engine:
         # as they were given: DeepSpeed rounds and shards them
         self._frozen = {name: w.detach().cpu() for name, w in module.named_parameters() if not w.requires_grad}
         groups = parameter_groups(module, optimizer)
-        self._peaks = [group["lr"] for group in groups]
-        self._groups = [list(group["params"]) for group in groups]
-        for group in groups:
-            group["lr"] = 0.0  # some of DeepSpeed's optimisers begin with a step of zeros, which would decay weights
         self._client: torch.optim.Optimizer
         if optimizer.name == "muon":
             self._client = _muon()(groups, adam_optimizer=torch.optim.AdamW)
         else:
             self._client = torch.optim.AdamW(groups)
+        self._groups = [list(group["params"]) for group in self._client.param_groups]  # Muon sorts them
+        self._peaks = [group["lr"] for group in self._client.param_groups]
+        for group in self._client.param_groups:
+            group["lr"] = 0.0  # some of DeepSpeed's optimisers begin with a step of zeros, which would decay weights
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=module, optimizer=self._client, config=settings
         )
