@@ -159,6 +159,7 @@ class Engine:
         """
         for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * scale
+        self._forget_gradients()
         logs: dict[str, list[float]] = {}
         for batch in batches:
             loss, values = self._engine(batch)
@@ -169,10 +170,27 @@ class Engine:
                     raise FloatingPointError(f"the term '{name}' became {number}")
                 logs.setdefault(name, []).append(number)
             self._engine.backward(loss)
+            if self._offload != "none" and self._engine.is_gradient_accumulation_boundary():
+                self._optimizer.finalize_gradient_accumulation_boundary()  # those of all batches, not of the last alone
             self._engine.step()
         norm = self._engine.get_global_grad_norm()
         means = {name: sum(values) / len(values) for name, values in logs.items()}
         return means if norm is None else {**means, "grad_norm": float(norm)}
+
+    def _forget_gradients(self) -> None:
+        """Zero the gradients of the step before, which DeepSpeed 0.19 would use again for weights that this one leaves
+        out: under ZeRO stage 3, and wherever it offloads."""
+        optimizer = self._optimizer
+        kept: list[Tensor | None] = []
+        if self.stage == 3:
+            kept.append(optimizer.grad_partitions_flat_buffer)
+        elif self._offload != "none":
+            kept += optimizer.accumulated_grads_in_cpu.values()
+        if self._offload != "none":
+            kept += [flat.grad for _, flat, _ in self._layout]
+        for gradient in kept:
+            if gradient is not None:
+                gradient.zero_()
 
     # --- what training changes
 
@@ -381,7 +399,8 @@ def _import_deepspeed() -> Any:
     from deepspeed.utils import logger
 
     logger.setLevel(logging.ERROR)
-    _muon()
+    # of use to inference alone; compiling it takes half a minute, and a process killed meanwhile locks all later ones out
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not deepspeed.comm.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         deepspeed.init_distributed(backend, verbose=False, timeout=timedelta(hours=PATIENCE))
