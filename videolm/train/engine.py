@@ -28,6 +28,9 @@ from videolm.train.optimizer import OptimizerConfig, parameter_groups
 PATIENCE = 6
 """Hours that processes wait for one another: the first one alone writes token shards."""
 
+LINEAR = torch.nn.functional.linear
+"""ZeRO stage 3 puts one in its place that rounds otherwise, and leaves it there."""
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -99,6 +102,7 @@ class Engine:
     def __init__(self, module: nn.Module, optimizer: OptimizerConfig, config: EngineConfig, *, micro_batch: int = 1):
         check_muon(optimizer, config)
         deepspeed = _import_deepspeed()
+        torch.nn.functional.linear = LINEAR
         self.stage, self._offload = config.zero_stage, config.offload
         bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_bfloat16(device()))
         self.dtype = torch.bfloat16 if bfloat16 else torch.float32
@@ -263,6 +267,7 @@ class Engine:
             whole[name] = weight.view(shape).to("cpu" if self.stage == 3 else self.device)
         module = self.module
         self._engine.destroy()
+        torch.nn.functional.linear = LINEAR
         module._compiled_call_impl = None
         if self.stage == 3:
             _replace_parameters(module, {name: nn.Parameter(w, name not in self._frozen) for name, w in whole.items()})
