@@ -69,7 +69,9 @@ def test_a_run_goes_on_under_another_zero_stage(
     assert equal(whole[f"{optimizer} float32"], run(tmp_path, then, optimizer))
 
 
-@pytest.mark.parametrize(("stage", "offload"), [(0, "none"), (1, "optimizer"), (2, "optimizer"), (3, "none"), (3, "all")])
+@pytest.mark.parametrize(
+    ("stage", "offload"), [(0, "none"), (1, "optimizer"), (2, "optimizer"), (3, "none"), (3, "all")]
+)
 def test_weights_that_some_batches_leave_out_are_trained_alike(tmp_path: Path, stage: int, offload: str) -> None:
     """One of a step's two batches leaves a layer out, and in some steps both would use what DeepSpeed kept of it."""
     plain = run(tmp_path / "plain", 1, accumulate=2)

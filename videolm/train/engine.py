@@ -142,8 +142,8 @@ class Engine:
         )
         self.rank, self.world = deepspeed.comm.get_rank(), deepspeed.comm.get_world_size()
         self._layout = list(self._lay_out())
-        for group, flat, _ in self._layout:
-            self._begin_state(group, flat)
+        for index, flat, _ in self._layout:
+            self._begin_state(index, flat)
         if config.compile:
             self._engine.compile()
 
@@ -231,9 +231,9 @@ class Engine:
             self._optimizer.update_lp_params()
         elif self.stage == 3:
             self._optimizer.checkpoint_event_prologue()  # what every rank held whole goes
-            weights = dict(self.module.named_parameters())
+            sharded: dict[str, Any] = dict(self.module.named_parameters())
             for piece in self.weights():
-                weights[piece.name].ds_tensor.view(-1)[: len(piece.values)].copy_(piece.values)  # type: ignore[attr-defined]
+                sharded[piece.name].ds_tensor.view(-1)[: len(piece.values)].copy_(piece.values)
             self._optimizer.checkpoint_event_epilogue()  # and comes again
         elif self.dtype != torch.float32:
             for weights, masters in zip(self._groups, self._client.param_groups, strict=True):
@@ -404,7 +404,7 @@ def _import_deepspeed() -> Any:
     from deepspeed.utils import logger
 
     logger.setLevel(logging.ERROR)
-    # of use to inference alone; compiling it takes half a minute, and a process killed meanwhile locks all later ones out
+    # for inference alone; compiling it takes half a minute, and a process killed meanwhile locks all later ones out
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not deepspeed.comm.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
