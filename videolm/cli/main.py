@@ -55,8 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(argv)
     except SystemExit as exit:  # --help and --version
         return int(exit.code or 0)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:  # a training says where it stopped, every rank of it
+        if not error.args or os.environ.get("RANK", "0") == "0":
+            print(error if error.args else "interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,8 +17,10 @@ from videolm.metrics import code_usage, snr
 from videolm.tokenizers.audio.protocol import AudioTokenizer
 from videolm.tokenizers.losses.adversarial import Adversary, DiscriminatorConfig
 from videolm.tokenizers.losses.spectral import magnitudes, spectral_distance
-from videolm.train.engine import Engine, EngineConfig, OptimizerConfig
-from videolm.train.loop import Log, TrainingConfig, to_device, train
+from videolm.train.engine import Engine, EngineConfig
+from videolm.train.log import Log
+from videolm.train.loop import TrainingConfig, to_device, train
+from videolm.train.optimizer import OptimizerConfig
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -133,6 +135,8 @@ def train_audio_tokenizer(
         engine_config=engine_config,
         batches=batches,
         validate=validate,
+        gather=True,
+        seed=seed,
     )
 
 

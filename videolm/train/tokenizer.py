@@ -23,8 +23,10 @@ from videolm.data.example import Source
 from videolm.media import Video, contact_sheet
 from videolm.metrics import code_usage, psnr
 from videolm.tokenizers.protocol import VideoTokenizer
-from videolm.train.engine import Engine, EngineConfig, OptimizerConfig, rank
-from videolm.train.loop import Log, TrainingConfig, to_device, train
+from videolm.train.engine import Engine, EngineConfig, rank
+from videolm.train.log import Log
+from videolm.train.loop import TrainingConfig, to_device, train
+from videolm.train.optimizer import OptimizerConfig
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -175,4 +177,6 @@ def train_tokenizer(
         engine_config=engine_config,
         batches=batches,
         validate=validate,
+        gather=True,
+        seed=seed,
     )
