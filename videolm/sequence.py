@@ -174,6 +174,13 @@ class Layout:
                 raise UserError(f"{self.variant} needs codes {tuple(wanted)}, got {tuple(codes.shape[1:])}")
         return rows
 
+    def without_conditions(self, rows: Tensor) -> Tensor:
+        """Rows (b, n) with `<empty>` in the place of the codes that go in, as those whose conditions are dropped."""
+        rows = rows.clone()
+        for span in self.inputs:
+            rows[:, span.start : span.stop] = self.empty
+        return rows
+
     def codes(self, rows: Tensor) -> dict[str, Tensor]:
         """Codes of what comes out, from rows (b, n), by source: what was given of it, then what was generated."""
         found: dict[str, Tensor] = {}

@@ -145,3 +145,12 @@ def test_rows_hold_legal_ids_at_every_position(mixture: Mixture, data: TokenData
             ids = rows.ids[:, span.start : span.stop]
             assert int(ids.min()) >= span.ids.start
             assert int(ids.max()) < span.ids.stop
+
+
+def test_tasks_may_be_learnt_without_captions(layouts: list[Layout], data: TokenData) -> None:
+    mixture = Mixture(layouts, WEIGHTS, [data], **SETTINGS, without_text=("frame_prediction",))
+    told = dict.fromkeys(WEIGHTS, False)
+    for layout, _ in mixture.choices:
+        rows = mixture.draw(layout, data, np.random.default_rng(0), 20, dropout=False)
+        told[layout.variant.task.name] |= any(rows.captions)
+    assert told == {"text_to_video": True, "frame_prediction": False, "text_to_image": True}

@@ -1,6 +1,7 @@
 """The decode loop, against the same model run over the whole row again for every id."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -32,18 +33,29 @@ def part(text: TextInput, rows: slice) -> TextInput:
 
 @torch.inference_mode()
 def without_cache(
-    model: PrefixLM, layout: Layout, rows: Tensor, sampling: Sampling, prompts: list[TextInput | None]
+    model: PrefixLM,
+    layout: Layout,
+    rows: Tensor,
+    sampling: Sampling,
+    prompts: list[TextInput | None],
+    bare: Tensor | None = None,
 ) -> Tensor:
-    """What `decode` must give. `prompts`: what to follow and, with guidance, what to lead away from."""
+    """What `decode` must give. `prompts`: what to follow and, with guidance, what to lead away from, as `bare`."""
     rows, generators = rows.clone(), seeded(len(rows))
+    begins = [rows[:, : layout.prefix], (rows if bare is None else bare)[:, : layout.prefix]]
     for span in layout.outputs:
         for place in range(span.start, span.stop):
             if len(span.ids) == 1:
                 rows[:, place] = span.ids[0]
                 continue
             states = [
-                model.hidden(rows[:, :place], layout.positions[:place], layout.prefix, *(prompt or ()))[:, -1]
-                for prompt in prompts
+                model.hidden(
+                    torch.cat([begin, rows[:, layout.prefix : place]], 1),
+                    layout.positions[:place],
+                    layout.prefix,
+                    *(prompt or ()),
+                )[:, -1]
+                for begin, prompt in zip(begins, prompts, strict=False)
             ]
             chosen: list[Tensor] = []
             for _ in range(model.head.factors(span.kind)):
@@ -56,7 +68,7 @@ def without_cache(
 
 @pytest.fixture
 def run(layout: Layout, outputs: list[Output]) -> Callable[..., Tensor]:
-    def run(model: PrefixLM, rows: Tensor, sampling: Sampling, first_seed: int = 0, **prompts: TextInput) -> Tensor:
+    def run(model: PrefixLM, rows: Tensor, sampling: Sampling, first_seed: int = 0, **prompts: Any) -> Tensor:
         generators = seeded(len(rows), first_seed)
         return decode(model, rows, layout.positions, layout.prefix, outputs, sampling, generators, **prompts)
 
@@ -85,6 +97,12 @@ def test_decoding_is_running_the_model_over_the_whole_row(
     led_away = run(model, rows, guided, text=text, negative=away)
     assert torch.equal(led_away, without_cache(model, layout, rows, guided, [text, away]))
     assert not torch.equal(prompted[:3], led[:3]) and not torch.equal(led, led_away)
+    bare = layout.without_conditions(rows)
+    from_all = run(model, rows, guided, text=text, bare=bare)
+    assert torch.equal(from_all, without_cache(model, layout, rows, guided, [text, None], bare))
+    assert not torch.equal(from_all, led)
+    given_alone = run(model, rows, guided, bare=bare)
+    assert torch.equal(given_alone, without_cache(model, layout, rows, guided, [None, None], bare))
     assert torch.equal(prompted[3:], led[3:])  # the row without a prompt has nothing to be led to
 
 

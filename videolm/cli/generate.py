@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-videos", metavar="N", type=int, default=1, help="clips to make (default: 1)")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the first clip; the next ones count up")
     parser.add_argument("--guidance-scale", metavar="G", type=float, help="1: as trained; more: closer to the prompt")
+    parser.add_argument("--guide-by", choices=("text", "all"), help="closer to the prompt, or to all that is given")
     parser.add_argument("--temperature", metavar="T", type=float, help="0: always the likeliest id")
     parser.add_argument("--top-k", metavar="K", type=int, help="draw from the K likeliest ids; 0: from all")
     parser.add_argument("--top-p", metavar="P", type=float, help="draw from the likeliest ids with this probability")
@@ -116,6 +117,7 @@ def run(args: argparse.Namespace) -> None:
             num_frames=args.num_frames,
             num_videos_per_prompt=args.num_videos,
             guidance_scale=args.guidance_scale,
+            guide_by=args.guide_by,
             temperature=args.temperature,
             top_k=args.top_k,
             top_p=args.top_p,

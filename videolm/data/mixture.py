@@ -60,6 +60,7 @@ class Mixture:
         tokens: positions a batch holds, about.
         least: rows a batch has at least.
         text_dropout: share of rows whose text is left out, for guidance.
+        without_text: tasks whose text is always left out: learnt without captions.
         condition_dropout: share of rows whose clips and sounds given are left out, likewise.
         schedule: stages in order; after the last of them `weights` hold.
         examples: of tasks by name, how many examples there are, the first; by default all.
@@ -76,13 +77,14 @@ class Mixture:
         seed: int,
         least: int = 1,
         text_dropout: float = 0.0,
+        without_text: Sequence[str] = (),
         condition_dropout: float = 0.0,
         schedule: Sequence[Stage] = (),
         examples: Mapping[str, int] | None = None,
     ):
         self.tokens, self.least, self.seed = tokens, least, seed
         self.text_dropout, self.condition_dropout = text_dropout, condition_dropout
-        self._limits = examples or {}
+        self.without_text, self._limits = without_text, examples or {}
         self.choices = [(layout, each) for layout in layouts for each in data if each.serves(_task(layout))]
         """What a step may be of: a layout, and a data set that serves its task."""
         self._examples: dict[tuple[int, str], NDArray[np.int64]] = {}
@@ -140,8 +142,9 @@ class Mixture:
         numbers = self.numbers(layout, data)
         indices = rng.integers(len(numbers), size=(world, size))[rank]
         forms, told, shown = rng.random((3, world, size))[:, rank]
-        keep = np.stack([told >= self.text_dropout, shown >= self.condition_dropout])
-        keep = keep if dropout else np.ones_like(keep)
+        silent = _task(layout) in self.without_text
+        keep = np.stack([told >= self.text_dropout, shown >= self.condition_dropout]) | (not dropout)
+        keep[0] &= not silent
         return self.rows(layout, data.shards, numbers[indices], forms, *keep)
 
     def rows(
@@ -173,8 +176,7 @@ class Mixture:
             if about.embeddings is not None:
                 stored.append(about.embeddings[at][-1 if by_class else which] if said else b"")
         ids = layout.build({source: batch.codes for source, batch in batches.items()})
-        for span in layout.inputs:
-            ids[~shown, span.start : span.stop] = layout.empty
+        ids[~shown] = layout.without_conditions(ids[~shown])
         return Rows(layout, ids, captions, embedded(stored, width) if stored and any(stored) else None)
 
 

@@ -31,12 +31,19 @@ def scenes(count: int, split: Split, seed: int = SEED) -> list[Scene]:
 
 
 def evaluate_task(
-    model: VideoLM, task: str, samples: int, *, split: Split = "train", seed: int = SEED, batch: int = 32
+    model: VideoLM,
+    task: str,
+    samples: int,
+    *,
+    split: Split = "train",
+    seed: int = SEED,
+    batch: int = 32,
+    prompted: bool = True,
 ) -> dict[str, float]:
     """The judge's scores of one task (`World.scores`), and the number of samples.
 
-    `held_out` scores are averaged over motions. Raises `UserError` for a model without the task or at another rate,
-    and for a task that nothing goes into.
+    `held_out` scores are averaged over motions. Tasks whose text is optional can be judged without it (`prompted`).
+    Raises `UserError` for a model without the task or at another rate, and for a task that nothing goes into.
     """
     variant = model.tasks.find(task)
     if not variant.task.inputs:
@@ -48,7 +55,10 @@ def evaluate_task(
     with progress(samples, f"{task} {split}", "clip") as bar:
         for start in range(0, samples, batch):
             indices = range(start, min(start + batch, samples))
-            out = model(task=task, **world.inputs(variant, indices), generator=generators(seed + start, len(indices)))
+            inputs = world.inputs(variant, indices)
+            if not prompted:
+                inputs.pop("prompt", None)
+            out = model(task=task, **inputs, generator=generators(seed + start, len(indices)))
             videos, sounds = videos + out.videos, sounds + out.sounds
             bar.update(len(indices))
     options = {"over_motions": True} if split == "held_out" else {}

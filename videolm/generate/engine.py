@@ -44,6 +44,7 @@ def decode(
     generators: Sequence[torch.Generator],
     text: TextInput | None = None,
     negative: TextInput | None = None,
+    bare: Tensor | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Draw the output positions of `rows`.
@@ -55,6 +56,7 @@ def decode(
         generators: one a row.
         text: what the rows are prompted with.
         negative: what guidance leads away from; by default no text. Read only when `guidance_scale` is not 1.
+        bare: rows (b, n) whose prefix guidance leads away from, where that is not the same.
         on_step: called with (positions drawn, positions to draw).
 
     Returns:
@@ -62,7 +64,8 @@ def decode(
     """
     rows = rows.clone()
     batch, length = rows.shape
-    guided = sampling.guidance_scale != 1 and text is not None and bool(text.mask.any())
+    prompted = text is not None and bool(text.mask.any())
+    guided = sampling.guidance_scale != 1 and (prompted or bare is not None)
     copies = 2 if guided else 1
     embeddings, mask, text_start = _paired(text, negative) if guided and text else (text or (None, None, 0))
     cache = model.new_cache(copies * batch, length)
@@ -79,6 +82,8 @@ def decode(
         for place in range(out.start, out.stop):
             new = rows[:, done:place].repeat(copies, 1)
             if done == 0:
+                if guided and bare is not None:
+                    new[batch:, :prefix] = bare[:, :prefix]
                 hidden = model.hidden(new, positions[:place], prefix, embeddings, mask, text_start, cache)[:, -1]
             else:
                 for at in range(new.shape[1]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -18,6 +18,9 @@ class Sampling(Config):
 
     guidance_scale: Annotated[float, Field(ge=0)] = 1.0
     """1: the prompt as trained; above: away from what the model would make without it."""
+    guide_by: Literal["text", "all"] = "text"
+    """What guidance leads away from goes without: the prompt, or also the clips and sounds given, for models that were
+    trained with `condition_dropout`."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
     """0: always the likeliest id."""
     top_k: Annotated[int, Field(ge=0)] = 0

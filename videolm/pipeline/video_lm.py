@@ -168,6 +168,7 @@ class VideoLM:
         num_frames: int | None = None,
         num_videos_per_prompt: int = 1,
         guidance_scale: float | None = None,
+        guide_by: Literal["text", "all"] | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -192,7 +193,7 @@ class VideoLM:
             audio: a sound, or a file; likewise.
             negative_prompt: what guidance leads away from; by default no text.
             height, width, num_frames: of a format the model was trained on; by default its first.
-            guidance_scale, temperature, top_k, top_p: see `Sampling`; by default the model's own.
+            guidance_scale, guide_by, temperature, top_k, top_p: see `Sampling`; by default the model's own.
             generator: one for each clip, or one that seeds them all.
             callback_on_step_end: called with (self, ids drawn, ids to draw, {}).
             return_dict: False returns the tuple (frames,) instead, as in diffusers.
@@ -226,7 +227,8 @@ class VideoLM:
             rate=None if self.audio is None else self.audio.sample_rate,
         )
         variant = inputs.fitting(variant)
-        changes = {"guidance_scale": guidance_scale, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+        changes = {"guidance_scale": guidance_scale, "guide_by": guide_by, "temperature": temperature}
+        changes |= {"top_k": top_k, "top_p": top_p}
         changes = {name: value for name, value in changes.items() if value is not None}
         sampling = parse(Sampling, self.sampling.model_dump(), changes)
         prompts = [text for text in prompts or [""] for _ in range(num_videos_per_prompt)]
@@ -305,6 +307,7 @@ class VideoLM:
             generators,
             text,
             negative,
+            layout.without_conditions(rows) if sampling.guide_by == "all" and layout.inputs else None,
             on_step=None if callback is None else lambda done, of: callback(self, done, of, {}),
         )
         return layout.codes(rows), drawn

@@ -35,6 +35,8 @@ class LMTraining(TrainingConfig):
     optimizer: OptimizerConfig = OptimizerConfig(lr=1.5e-3)
     text_dropout: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of rows trained without their text, so that guidance has something to lead away from."""
+    without_text: tuple[str, ...] = ()
+    """Tasks that are learnt without captions, as from clips that have none."""
     condition_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of rows trained without the clips and sounds that go in, likewise."""
     schedule: tuple[Stage, ...] = VIDEOPOET
@@ -102,6 +104,7 @@ def train_language_model(
         "tokens": config.tokens,
         "least": config.least_rows,
         "text_dropout": config.text_dropout,
+        "without_text": config.without_text,
         "condition_dropout": config.condition_dropout,
         "schedule": config.schedule,
         "seed": seed,

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Discriminator, Field, SerializeAsAny, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SerializeAsAny, Tag, model_validator
 
 from videolm.config import Config, merge, nearest, parse, read_yaml
 from videolm.data.sources import DataConfig, ShapesWorldData
@@ -62,6 +62,10 @@ AudioTokenizerConfig = Annotated[SerializeAsAny[Config], _settings_of(AUDIO_TOKE
 """The config of any tokenizer in `AUDIO_TOKENIZERS`, or a trained one."""
 
 
+def _those_with_a_share(tasks: dict[str, float]) -> dict[str, float]:
+    return {name: share for name, share in tasks.items() if share}
+
+
 def _one_or_many(value: Any) -> str:
     return "@one" if isinstance(value, Config) or (isinstance(value, Mapping) and "kind" in value) else "@many"
 
@@ -94,8 +98,8 @@ class Recipe(Config):
     """(frames, height, width) of the clips."""
     fps: Annotated[float, Field(gt=0)] = 8.0
     text_length: Annotated[int, Field(ge=1)] = 64
-    tasks: dict[str, Annotated[float, Field(gt=0)]] = {}
-    """Tasks of the language model by name, with their share of its training steps."""
+    tasks: Annotated[dict[str, Annotated[float, Field(ge=0)]], AfterValidator(_those_with_a_share)] = {}
+    """Tasks of the language model by name, with their share of its training steps; 0 leaves one of the base's out."""
     task_file: str = ""
     """A Python file that declares tasks of your own."""
     start: str = ""
@@ -136,7 +140,7 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        named = {**self.tasks, **self.lm_training.examples}
+        named = {**self.tasks, **self.lm_training.examples, **dict.fromkeys(self.lm_training.without_text, 1.0)}
         named |= {name: 1.0 for stage in self.lm_training.schedule for name in stage.tasks}
         for name in [*named, *(task for data in self._named.values() for task in data.tasks)]:
             if name not in self.known_tasks:
@@ -148,7 +152,7 @@ class Recipe(Config):
         sounding = [name for name in self.weights if "audio" in self.known_tasks[name].sources]
         if sounding and self.audio_tokenizer is None:
             raise ValueError(f"{sounding[0]} has sound: give an audio_tokenizer")
-        if bool(self.tasks) != (self.lm is not None):
+        if bool(self.weights) != (self.lm is not None):
             raise ValueError("a language model needs tasks, and tasks a language model: give both lm and tasks")
         if self.evaluation_samples and self.lm is None:
             raise ValueError("evaluation_samples needs a language model: `videolm evaluate tokenizer` measures without")
@@ -161,7 +165,7 @@ class Recipe(Config):
         for name in self.weights:
             if not any(self.serves(each, name) for each in self._named):
                 raise ValueError(f"no data set serves {name}: add it to the tasks of one")
-        if self.tasks:
+        if self.weights:
             _ = self.task_set  # which may look alike
         return self
 
@@ -184,7 +188,12 @@ class Recipe(Config):
 
     @property
     def weights(self) -> dict[str, float]:
-        """The share of every task that is trained: `tasks`, and with `replay` those that the model knew already."""
+        """The share of every task that is trained: `tasks`, and with `replay` those that the model knew already.
+
+        Without `tasks` these alone.
+        """
+        if self.base and not self.tasks:
+            return {task.name: 1.0 for task in self.base.tasks}
         old = [task.name for task in self.base.tasks if task.name not in self.tasks] if self.base else []
         if not old or not self.replay:
             return self.tasks
@@ -199,8 +208,8 @@ class Recipe(Config):
 
     def serves(self, dataset: str, task: str) -> bool:
         """Whether a task learns from a data set."""
-        if self.replay_data is not None and (task not in self.tasks or dataset == REPLAY):
-            return task not in self.tasks and dataset == REPLAY
+        if self.replay_data is not None and (dataset == REPLAY or task not in self.tasks):
+            return dataset == REPLAY and task not in self.tasks
         chosen = self._named[dataset].tasks
         return not chosen or task in chosen
 

@@ -179,13 +179,13 @@ class Run:
 
     def vocabulary(self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None = None) -> Vocabulary:
         """The ids of the language model: those of the model that it starts from stay what they are."""
-        if self.recipe.start:
-            before = load_vocabulary(model_folder(self.recipe.start))
-            return before.with_specials(self.recipe.task_set.specials)
+        recipe = self.recipe
         sizes = {"visual_size": tokenizer.codebook_size, "audio_levels": 0}
-        if audio is not None:
-            sizes |= {"audio_levels": audio.levels, "audio_size": audio.codebook_size}
-        return Vocabulary(**sizes).with_specials(self.recipe.task_set.specials)
+        found = load_vocabulary(model_folder(recipe.start)) if recipe.start else Vocabulary(**sizes)
+        sounding = any("audio" in recipe.known_tasks[name].sources for name in recipe.weights)
+        if audio is not None and not found.audio_levels and (sounding or not recipe.start):
+            found = found.model_copy(update={"audio_levels": audio.levels, "audio_size": audio.codebook_size})
+        return found.with_specials(recipe.task_set.specials)
 
     def tokenizer(self) -> VideoTokenizer:
         """The trained video tokenizer: read when its stages are done, else trained."""
@@ -309,7 +309,11 @@ class Run:
         }
         lm = PrefixLM(PrefixLMConfig(self.recipe.lm, **sizes, text_size=text.width))
         if self.recipe.start:
-            lm.load_state_dict(load_model(model_folder(self.recipe.start)).lm.state_dict())
+            known = load_model(model_folder(self.recipe.start)).lm.state_dict()
+            with torch.no_grad():
+                for name, value in lm.state_dict().items():
+                    if name in known:  # ids of sound, which a model may be without, come after all others
+                        value[: len(known[name])] = known[name]
         return lm
 
     def text_encoder(self) -> TextEncoder:
