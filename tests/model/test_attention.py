@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videolm.model.attention import Cache, prefix_attention
+from videolm.model.attention import Cache, flash, flash_fits, flash_installed, prefix_attention, two_calls
 
 N = 9
 
@@ -37,6 +37,50 @@ def test_gradients_are_those_with_the_mask(prefix: int) -> None:
     (F.scaled_dot_product_attention(*theirs, attn_mask=mask(prefix)) * weights).sum().backward()
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one.grad, other.grad)
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 5, N, N + 3])
+def test_a_kernel_is_called_with_heads_inside_and_never_with_a_mask(prefix: int) -> None:
+    """What flash-attn takes: q, k, v (b, n, heads, dim), and whether the attention is causal."""
+    calls: list[tuple[tuple[int, ...], bool]] = []
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+        calls.append((tuple(q.shape), causal))
+        scores = torch.einsum("bihd,bjhd->bhij", q, k) / q.shape[-1] ** 0.5
+        if causal:
+            scores = scores.masked_fill(~mask(0), -torch.inf)
+        return torch.einsum("bhij,bjhd->bihd", scores.softmax(-1), v)
+
+    q, k, v = qkv()
+    y = two_calls(*(x.transpose(1, 2) for x in (q, k, v)), prefix, kernel)
+    torch.testing.assert_close(y.transpose(1, 2), F.scaled_dot_product_attention(q, k, v, attn_mask=mask(prefix)))
+    causal, both = ((2, N, 3, 4), True), ((2, min(prefix, N), 3, 4), False)
+    assert calls == ([both] if prefix >= N else [causal] if prefix <= 1 else [causal, both])
+
+
+def test_flash_attn_is_for_half_precision_on_a_gpu() -> None:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        assert not flash_fits(torch.zeros(1, 1, 1, 64, dtype=dtype))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.skipif(not flash_installed(), reason="flash-attn is not installed")
+@pytest.mark.parametrize("prefix", [0, 5, 70, 200])
+def test_flash_attn_is_attention_with_the_mask(prefix: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 200, 4, 64, generator=generator).cuda().bfloat16().requires_grad_() for _ in range(3))
+    seen = torch.ones(200, 200, dtype=torch.bool).tril()
+    seen[:prefix, :prefix] = True
+    y = two_calls(q, k, v, prefix, flash)
+    exact = [x.detach().double().transpose(1, 2).requires_grad_() for x in (q, k, v)]
+    expected = F.scaled_dot_product_attention(*exact, attn_mask=seen.cuda())
+    torch.testing.assert_close(y.double(), expected.transpose(1, 2), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(prefix_attention(*(x.transpose(1, 2) for x in (q, k, v)), prefix), y.transpose(1, 2))
+    y.sum().backward()
+    expected.sum().backward()
+    for ours, theirs in zip((q, k, v), exact, strict=True):
+        assert ours.grad is not None and theirs.grad is not None
+        torch.testing.assert_close(ours.grad.double(), theirs.grad.transpose(1, 2), rtol=0.05, atol=0.05)
 
 
 def test_a_cache_keeps_what_is_appended_layer_by_layer() -> None:

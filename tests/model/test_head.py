@@ -30,6 +30,10 @@ def hidden(rows: int) -> Tensor:
     return torch.randn(rows, 16, generator=torch.Generator().manual_seed(1))
 
 
+def losses(head: FactorizedHead | FlatHead, states: Tensor, ids: Tensor, kind: str) -> Tensor:
+    return head.score(states[None], ids[None], {kind: len(ids)}).each[0]
+
+
 def ids_of(head: FactorizedHead | FlatHead, kind: str) -> Tensor:
     _, start, size = head.kinds[kind]
     return torch.arange(start, start + size)
@@ -44,9 +48,9 @@ def test_the_probabilities_of_all_codes_sum_to_one(visual: int) -> None:
     head = make("factorized", visual)
     ids = ids_of(head, "visual")
     for state in hidden(3):
-        losses = head.loss(state.expand(len(ids), -1), ids, "visual").detach()
-        assert losses.isfinite().all()
-        assert float((-losses).exp().sum()) == pytest.approx(1, abs=1e-4)
+        nats = losses(head, state.expand(len(ids), -1), ids, "visual")
+        assert nats.isfinite().all()
+        assert float((-nats).exp().sum()) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("visual", SIZES)
@@ -78,7 +82,7 @@ def test_the_loss_is_the_joint_of_what_is_drawn_in_turn() -> None:
     state = hidden(1).expand(len(ids), -1)
     p_a = head.logits(state, "visual").log_softmax(-1).gather(1, a[:, None])[:, 0]
     p_b = head.logits(state, "visual", [a]).log_softmax(-1).gather(1, b[:, None])[:, 0]
-    torch.testing.assert_close(head.loss(state, ids, "visual"), -(p_a + p_b))
+    torch.testing.assert_close(losses(head, state, ids, "visual"), -(p_a + p_b))
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -100,7 +104,7 @@ def test_small_kinds_have_a_softmax_of_their_own(kind: str) -> None:
     head = make("factorized")
     ids = ids_of(head, kind)
     state = hidden(1).expand(len(ids), -1)
-    torch.testing.assert_close(head.loss(state, ids, kind), -head.logits(state, kind)[0].log_softmax(-1))
+    torch.testing.assert_close(losses(head, state, ids, kind), -head.logits(state, kind)[0].log_softmax(-1))
 
 
 @pytest.mark.parametrize("kind", ["special", "visual", "audio1"])
@@ -110,7 +114,7 @@ def test_the_flat_head_trains_over_all_ids_and_draws_from_the_legal_ones(kind: s
     state = hidden(1).expand(len(ids), -1)
     everything = F.linear(state, head.whole.weight)
     assert everything.shape[1] == 8 + 64 + 12
-    torch.testing.assert_close(head.loss(state, ids, kind), -everything[0].log_softmax(-1)[ids])
+    torch.testing.assert_close(losses(head, state, ids, kind), -everything[0].log_softmax(-1)[ids])
     assert torch.equal(head.logits(state, kind), everything[:, ids])
 
 
@@ -119,12 +123,39 @@ def test_logits_and_losses_are_float32_whatever_computes(head: str) -> None:
     made = make(head).bfloat16()
     ids = ids_of(made, "visual")[:4]
     assert made.logits(hidden(4).bfloat16(), "visual").dtype == torch.float32
-    loss = made.loss(hidden(4).bfloat16(), ids, "visual")
-    assert loss.dtype == torch.float32 and loss.shape == (4,)
+    scores = made.score(hidden(4).bfloat16()[None], ids[None], {"visual": 4})
+    assert scores.loss.dtype == scores.each.dtype == torch.float32 and scores.each.shape == (1, 4)
 
 
 @pytest.mark.parametrize("visual", [600, 1000])
 def test_gradients_are_finite_beside_codes_that_are_none(visual: int) -> None:
     head = make("factorized", visual)
-    head.loss(hidden(2), ids_of(head, "visual")[-2:], "visual").sum().backward()
+    head.score(hidden(2)[None], ids_of(head, "visual")[None, -2:], {"visual": 2}).loss.backward()
     assert all(weight.grad is None or weight.grad.isfinite().all() for weight in head.parameters())
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_kinds_are_scored_together_as_each_alone(head: str) -> None:
+    made = make(head)
+    kinds = ["audio1", "visual", "special"]
+    each = [ids_of(made, kind)[:4].view(2, 2) for kind in kinds]
+    states = hidden(12).view(2, 6, 16)
+    scores = made.score(states, torch.cat(each, 1), dict.fromkeys(kinds, 2))
+    for index, (kind, ids) in enumerate(zip(kinds, each, strict=True)):
+        columns = slice(2 * index, 2 * index + 2)
+        alone = made.score(states[:, columns], ids, {kind: 2})
+        torch.testing.assert_close(scores.each[:, columns], alone.each)
+        assert torch.equal(scores.right[:, columns], alone.right)
+    torch.testing.assert_close(scores.loss, scores.each.mean())
+
+
+@pytest.mark.parametrize("visual", [64, 600])
+def test_an_id_is_right_when_every_factor_is_the_likeliest(visual: int) -> None:
+    """Given the right first half, as in training: a second half is not right after a wrong first."""
+    head = make("factorized", visual)
+    ids = ids_of(head, "visual")
+    for state in hidden(3):
+        scores = head.score(state.expand(1, len(ids), -1), ids[None], {"visual": len(ids)})
+        a = int(head.logits(state[None], "visual").argmax())
+        b = int(head.logits(state[None], "visual", [torch.tensor([a])]).argmax())
+        assert ids[scores.right[0]].tolist() == [head.kinds["visual"].start + a * head.split[1] + b]

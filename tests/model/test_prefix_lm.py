@@ -98,16 +98,33 @@ def test_the_loss_is_the_mean_over_the_outputs_and_nothing_else(
     model = build(head=head)
     hidden = model.hidden(ids, positions, PREFIX)
     each = {
-        (kind, place): model.head.loss(hidden[:, place - 1], ids[:, place], kind)
+        (kind, place): model.head.score(hidden[:, place - 1, None], ids[:, place, None], {kind: 1})
         for kind, start, stop in SEGMENTS
         for place in range(start, stop)
     }
     out = model(ids, positions, PREFIX, SEGMENTS)
-    torch.testing.assert_close(out.loss, torch.stack(list(each.values())).mean())
+    torch.testing.assert_close(out.loss, torch.stack([scores.loss for scores in each.values()]).mean())
     for kind, start, stop in SEGMENTS:
-        mean = torch.stack([each[kind, place] for place in range(start, stop)]).mean()
-        torch.testing.assert_close(out.by_kind[kind], mean)
+        own = [each[kind, place] for place in range(start, stop)]
+        torch.testing.assert_close(out.by_kind[kind], torch.stack([scores.each for scores in own]).mean())
+        torch.testing.assert_close(out.accuracy[kind], torch.stack([scores.right for scores in own]).float().mean())
     torch.testing.assert_close(out.hidden, hidden)
+
+
+def test_accuracy_is_the_share_of_ids_that_greedy_decoding_draws(build: Build, ids: Tensor, positions: Tensor) -> None:
+    model = build()
+    for kind, start, stop in SEGMENTS:
+        for place in range(start, stop):
+            hidden = model.hidden(ids, positions, PREFIX)[:, place - 1]
+            chosen: list[Tensor] = []
+            for _ in range(model.head.factors(kind)):
+                chosen.append(model.head.logits(hidden, kind, chosen).argmax(-1))
+            ids[:, place] = model.head.join(chosen, kind)
+    accuracy = model(ids, positions, PREFIX, SEGMENTS).accuracy
+    assert {kind: float(share) for kind, share in accuracy.items()} == {"visual": 1, "audio0": 1, "audio1": 1}
+    ids[1, 11] = 32 + (ids[1, 11] - 32 + 1) % 64  # the last of 2 x 6 visual ids
+    accuracy = model(ids, positions, PREFIX, SEGMENTS).accuracy
+    assert float(accuracy["visual"]) == pytest.approx(11 / 12)
 
 
 def test_segments_of_one_kind_need_not_touch_and_may_be_in_any_order(
@@ -219,3 +236,53 @@ def test_an_untaught_model_is_as_unsure_as_can_be(positions: Tensor) -> None:
     out = model(ids, positions, PREFIX, SEGMENTS)
     assert float(out.by_kind["visual"]) == pytest.approx(math.log(64), abs=0.05)
     assert float(out.by_kind["audio0"]) == pytest.approx(math.log(16), abs=0.05)
+
+
+def learn(model: PrefixLM, ids: Tensor, positions: Tensor) -> tuple[Tensor, dict[str, Tensor], int]:
+    """A training pass: its loss, its gradients, and how many numbers it kept for the way back."""
+    kept: dict[int, int] = {}
+
+    def pack(x: Tensor) -> Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes() // x.element_size()
+        return x
+
+    model.zero_grad()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        loss = model(ids, positions, PREFIX, SEGMENTS).loss
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    size = sum(numbers for place, numbers in kept.items() if place not in weights)
+    loss.backward()
+    return loss.detach(), {name: weight.grad for name, weight in model.named_parameters()}, size
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated and will be removed in v6:FutureWarning")  # not yet in 5.17
+@pytest.mark.parametrize("head", ["factorized", "flat"])
+def test_checkpointed_layers_learn_the_same_and_keep_little(
+    build: Build, ids: Tensor, positions: Tensor, head: str
+) -> None:
+    model = build(head=head, num_layers=8).float().train()
+    loss, gradients, size = learn(model, ids, positions)
+    model.gradient_checkpointing_enable()
+    again, same, little = learn(model, ids, positions)
+    assert torch.equal(again, loss) and gradients.keys() == same.keys()
+    assert all(torch.equal(same[name], gradient) for name, gradient in gradients.items() if gradient is not None)
+    assert little < size / 4
+    with torch.inference_mode():  # validation, between steps
+        assert torch.equal(model(ids, positions, PREFIX, SEGMENTS).loss, loss)
+    model.gradient_checkpointing_disable()
+    assert learn(model, ids, positions)[2] == size
+
+
+def test_without_norms_queries_and_keys_are_as_projected(build: Build, ids: Tensor, positions: Tensor) -> None:
+    """And a model that has them is another: the names of its weights tell."""
+    with_norms, without = build(), build(qk_norm=False)
+    names = {f"transformer.layers.{i}.attention.{n}.weight" for i in range(2) for n in ("q_norm", "k_norm")}
+    assert set(with_norms.state_dict()) - set(without.state_dict()) == names
+    one, other = (model.hidden(ids, positions, PREFIX) for model in (with_norms, without))
+    assert not torch.allclose(one, other)
+    with torch.no_grad():  # norms forget how large queries and keys are
+        for model in (with_norms, without):
+            for layer in model.transformer.layers:
+                layer.attention.q_proj.weight *= 3
+    torch.testing.assert_close(with_norms.hidden(ids, positions, PREFIX), one, rtol=0, atol=1e-4)
+    assert (without.hidden(ids, positions, PREFIX) - other).abs().max() > 0.1

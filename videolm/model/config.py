@@ -26,6 +26,8 @@ class LMConfig(Config):
     rope_theta: Annotated[float, Field(gt=1)] = 10000.0
     rope_scale: Annotated[float, Field(gt=0)] = 1.0
     """Radians that the fastest frequency turns from one position to the next."""
+    qk_norm: bool = True
+    """Normalised queries and keys (arXiv 2010.04245), as Qwen3 has them; Llama has none."""
     qk_gain: Annotated[float, Field(gt=0)] = 1.0
     """Where the gains of the query and key norms start; attention begins at scores of this squared times sqrt(head_dim)
     at most."""
@@ -37,6 +39,8 @@ class LMConfig(Config):
     def _consistent(self) -> LMConfig:
         if self.hidden_size % (2 * self.num_heads):
             raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of 2 * num_heads ({self.num_heads})")
+        if self.qk_gain != 1 and not self.qk_norm:
+            raise ValueError(f"qk_gain {self.qk_gain} is of the norms that qk_norm: false leaves out; set qk_gain to 1")
         return self
 
     @property

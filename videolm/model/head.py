@@ -8,7 +8,7 @@ The flat head, one softmax over all ids as in the paper, answers the same calls 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from videolm.model.config import LMConfig
 from videolm.model.embedding import factor
+from videolm.model.loss import LinearCrossEntropy, Scores
 from videolm.model.transformer import SwiGLU
 
 
@@ -76,13 +77,20 @@ class FactorizedHead(nn.Module):
         code = parts[0] * self.split[1] + parts[1] if kind == "visual" else parts[0]
         return code + self.kinds[kind].start
 
-    def loss(self, hidden: Tensor, ids: Tensor, kind: str) -> Tensor:
-        """Negative log-likelihood in nats, (m,), of ids (m,) of one kind: the sum over their factors."""
-        parts = self.parts(ids, kind)
-        terms = [
-            F.cross_entropy(self.logits(hidden, kind, parts[:i]), p, reduction="none") for i, p in enumerate(parts)
-        ]
-        return torch.stack(terms).sum(0)
+    def score(self, hidden: Tensor, ids: Tensor, counts: Mapping[str, int]) -> Scores:
+        """Scores of ids (b, m), the next after hidden states (b, m, d): the first of the m are of the first kind in
+        `counts`, and so on. A position's loss is the sum over its id's factors, and it is right if all of them are."""
+        each, right = [], []
+        lengths = list(counts.values())
+        for kind, h, own in zip(counts, hidden.split(lengths, 1), ids.split(lengths, 1), strict=True):
+            parts = self.parts(own.flatten(), kind)
+            logits = [self.logits(h.flatten(0, 1), kind, parts[:i]) for i in range(len(parts))]
+            nats = [F.cross_entropy(x, part, reduction="none") for x, part in zip(logits, parts, strict=True)]
+            hits = [x.detach().argmax(-1) == part for x, part in zip(logits, parts, strict=True)]
+            each.append(torch.stack(nats).sum(0).view_as(own))
+            right.append(torch.stack(hits).all(0).view_as(own))
+        nats_of_all = torch.cat(each, 1)
+        return Scores(nats_of_all.mean(), nats_of_all.detach(), torch.cat(right, 1))
 
 
 class FlatHead(nn.Module):
@@ -91,7 +99,7 @@ class FlatHead(nn.Module):
     def __init__(self, config: LMConfig, kinds: Sequence[Kind]):
         super().__init__()
         self.kinds = {kind.name: kind for kind in kinds}
-        self.whole = nn.Linear(config.hidden_size, max(kind.start + kind.size for kind in kinds), bias=False)
+        self.whole = LinearCrossEntropy(config.hidden_size, max(kind.start + kind.size for kind in kinds))
 
     def factors(self, kind: str) -> int:
         """See `FactorizedHead.factors`: always one."""
@@ -108,6 +116,7 @@ class FlatHead(nn.Module):
     def join(self, parts: Sequence[Tensor], kind: str) -> Tensor:
         return parts[0] + self.kinds[kind].start
 
-    def loss(self, hidden: Tensor, ids: Tensor, kind: str) -> Tensor:
-        """Negative log-likelihood (m,) under the softmax over all ids."""
-        return F.cross_entropy(self.whole(hidden).float(), ids, reduction="none")
+    def score(self, hidden: Tensor, ids: Tensor, counts: Mapping[str, int]) -> Scores:
+        """See `FactorizedHead.score`; the softmax is over all ids, whatever the kind."""
+        loss, each, right = self.whole(hidden.flatten(0, 1), ids.flatten())
+        return Scores(loss, each.view_as(ids), right.view_as(ids))

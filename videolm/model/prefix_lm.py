@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from videolm.model.attention import Cache
 from videolm.model.config import PrefixLMConfig
 from videolm.model.embedding import TokenEmbedding, place_text
 from videolm.model.head import FactorizedHead, FlatHead, Kind
+from videolm.model.loss import LinearCrossEntropy
 from videolm.model.transformer import Transformer
 
 Segment = tuple[str, int, int]
@@ -27,12 +29,14 @@ class PrefixLMOutput(ModelOutput):
 
     Attributes:
         loss: mean negative log-likelihood in nats over all output positions.
-        by_kind: mean negative log-likelihood of each kind of position.
+        by_kind: mean negative log-likelihood of each kind of position, in nats.
+        accuracy: of each kind, the share of positions whose right id is the likeliest, given all ids before it.
         hidden: (b, n, d).
     """
 
     loss: Tensor | None = None
     by_kind: dict[str, Tensor] | None = None
+    accuracy: dict[str, Tensor] | None = None
     hidden: Tensor | None = None
 
 
@@ -44,6 +48,8 @@ class PrefixLM(PreTrainedModel):
     main_input_name = "input_ids"
     _no_split_modules = ["Block"]
     _supports_sdpa = True
+    _input_embed_layer = "embedding"
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: PrefixLMConfig):
         super().__init__(config)
@@ -67,7 +73,7 @@ class PrefixLM(PreTrainedModel):
             # Decided at the leaf: transformers skips modules that hold no weights of their own.
             return any(module is found for name, found in self.transformer.named_modules() if name.endswith(ends))
 
-        if isinstance(module, nn.Linear | nn.Embedding):
+        if isinstance(module, nn.Linear | nn.Embedding | LinearCrossEntropy):
             writes = named("o_proj", "down_proj")
             nn.init.normal_(module.weight, std=0.02 / (2 * len(self.transformer.layers)) ** (0.5 if writes else 0))
         elif isinstance(module, nn.RMSNorm):
@@ -115,13 +121,19 @@ class PrefixLM(PreTrainedModel):
     ) -> PrefixLMOutput:
         """One training pass over rows of one layout; see `hidden`. `segments` are the output positions by kind."""
         hidden = self.hidden(input_ids, positions, prefix, text, text_mask, text_start)
-        total, count, by_kind = hidden.new_zeros((), dtype=torch.float32), 0, {}
-        for kind in dict.fromkeys(kind for kind, _, _ in segments):
-            places = torch.cat([torch.arange(a, b, device=hidden.device) for k, a, b in segments if k == kind])
-            losses = self.head.loss(hidden[:, places - 1].flatten(0, 1), input_ids[:, places].flatten(), kind)
-            total, count = total + losses.sum(), count + losses.numel()
-            by_kind[kind] = losses.detach().mean()
-        return PrefixLMOutput(loss=total / count, by_kind=by_kind, hidden=hidden)
+        counts = Counter[str]()
+        for kind, start, stop in segments:
+            counts[kind] += stop - start
+        places = [(start, stop) for wanted in counts for kind, start, stop in segments if kind == wanted]
+        before = torch.cat([hidden[:, start - 1 : stop - 1] for start, stop in places], 1)
+        ids = torch.cat([input_ids[:, start:stop] for start, stop in places], 1)
+        scores = self.head.score(before, ids, counts)
+
+        def means(values: Tensor) -> dict[str, Tensor]:
+            return {kind: part.mean() for kind, part in zip(counts, values.split([*counts.values()], 1), strict=True)}
+
+        by_kind, accuracy = means(scores.each), means(scores.right.float())
+        return PrefixLMOutput(loss=scores.loss, by_kind=by_kind, accuracy=accuracy, hidden=hidden)
 
     def new_cache(self, batch: int, length: int) -> Cache:
         """An empty cache for rows of up to `length` positions."""

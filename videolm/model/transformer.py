@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from videolm.model.attention import Attention, Cache
 from videolm.model.config import LMConfig
@@ -23,8 +24,12 @@ class SwiGLU(nn.Module):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
-class Block(nn.Module):
-    """One layer: attention, then SwiGLU, each behind an RMS norm and around a residual."""
+class Block(GradientCheckpointingLayer):
+    """One layer: attention, then SwiGLU, each behind an RMS norm and around a residual.
+
+    After `PrefixLM.gradient_checkpointing_enable()` a model that trains keeps a layer's input alone, and computes what
+    is inside again on the way back.
+    """
 
     def __init__(self, config: LMConfig):
         super().__init__()
