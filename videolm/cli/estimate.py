@@ -125,7 +125,11 @@ def _sections(args: argparse.Namespace, plan: Plan, speed: Speed, memory: dict[b
     parts = ["weights", "gradients", "optimizer", "average", "buffers", "activations", "working", "total", "host"]
     cells = [["ZeRO", "activations", *(f"{name}, GB" for name in parts)]]
     cells += [
-        [str(each.stage), "recomputed" if recompute else "kept", *(f"{getattr(each, part) / 1e9:.2f}" for part in parts)]
+        [
+            str(each.stage),
+            "recomputed" if recompute else "kept",
+            *(f"{getattr(each, part) / 1e9:.2f}" for part in parts),
+        ]
         for recompute, found in memory.items()
         for each in found
     ]

@@ -319,9 +319,7 @@ class Plan:
             steps.append(optimizer)
         whole = {v.shape: self._of_all_layers(*(found[v.shape] for found in passes)) for v in timed}
         rate = sum(whole.values()) / sum(self.row_flops[shape] for shape in whole)  # of those that were not measured
-        per_pass = sum(
-            v.share * v.rows * whole.get(v.shape, rate * self.row_flops[v.shape]) for v in self.variants
-        )
+        per_pass = sum(v.share * v.rows * whole.get(v.shape, rate * self.row_flops[v.shape]) for v in self.variants)
         seconds = self.recipe.engine.accumulate * per_pass + self._of_all_layers(*steps)
         return Speed(seconds, self.flops / seconds / peak, peak, measured=True)
 

@@ -50,7 +50,12 @@ class LMTraining(TrainingConfig):
     """Clips made from held-out rows at every validation, for TensorBoard, the true ones below them."""
 
     def mixture(
-        self, layouts: Sequence[Layout], weights: Mapping[str, float], data: Sequence[TokenData], batches: int, seed: int
+        self,
+        layouts: Sequence[Layout],
+        weights: Mapping[str, float],
+        data: Sequence[TokenData],
+        batches: int,
+        seed: int,
     ) -> Mixture:
         """What is trained on, so many batches a step."""
         return Mixture(
