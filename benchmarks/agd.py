@@ -2,9 +2,9 @@
 
     python benchmarks/agd.py [--layers 6 --width 256 --tokens 3200 --rounds 5]
 
-Both train the same trunk forward and backward on the mixture of `shapesworld/table2/all`, with as many rows of each task as its
-weight says. Padded batches need a mask, since each row has a prefix and an end of its own; AGD's need none. The figure is
-tokens a second, padding not counted.
+Both train the same trunk forward and backward on the mixture of `shapesworld/table2/all`, with as many rows of each
+task as its weight says. Padded batches need a mask, since each row has a prefix and an end of its own; AGD's need none.
+The figure is tokens a second, padding not counted.
 """
 
 from __future__ import annotations

@@ -11,8 +11,6 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Iterator
-from typing import Any
 
 from videolm.cli.main import quiet_libraries
 from videolm.cli.train import overrides
@@ -41,15 +39,11 @@ def main() -> None:
     Mixture.at = timed  # type: ignore[method-assign]
     tokenizer, audio, _ = run.ready()
     run.prepare()
-    began = list(_steps(run, tokenizer, audio))
+    run.language_model(tokenizer, audio)
     rows = [json.loads(line) for line in (run.folder / "lm_training" / "metrics.jsonl").read_text().splitlines()]
     steps = [row["seconds_per_step"] for row in rows if "seconds_per_step" in row]
     read, step = statistics.median(reads), statistics.median(steps)
-    print(f"reading {1000 * read:.2f} ms a step, training {1000 * step:.0f} ms: {read / step:.2%} of a step ({len(began)})")
-
-
-def _steps(run: Run, tokenizer: Any, audio: Any) -> Iterator[Any]:
-    yield run.language_model(tokenizer, audio)
+    print(f"reading {1000 * read:.2f} ms a step, training {1000 * step:.0f} ms: {read / step:.2%} of a step")
 
 
 if __name__ == "__main__":

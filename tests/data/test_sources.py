@@ -9,7 +9,9 @@ import pytest
 
 from videolm import shapesworld
 from videolm.config import parse
-from videolm.data.sources import FolderData, ShapesWorldData, look, read_captions
+from videolm.data.clips import look
+from videolm.data.layouts.folder import FolderData, read_captions
+from videolm.data.sources import ShapesWorldData
 from videolm.errors import UserError
 from videolm.media import Audio, Image, Video, write_audio, write_image, write_video
 from videolm.shapes import Format
@@ -93,7 +95,9 @@ def test_a_broken_caption_table_is_named(folder: Path, line: str) -> None:
 
 
 def test_a_folder_without_clips_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no training clips in .*: no file has 5 frames at 8 a second"):
+    with pytest.raises(
+        UserError, match="no training clips in .*: of its 0 files 0 are films and pictures .*none has 5 frames at 8 a"
+    ):
         FolderData(path=str(tmp_path)).open("video", SHAPE, 8.0, "train")
     with pytest.raises(UserError, match="does not exist; set it with --data.path"):
         FolderData(path=str(tmp_path / "missing")).open("video", SHAPE, 8.0, "train")

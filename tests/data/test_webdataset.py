@@ -12,8 +12,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from videolm.data.clips import ClipSource, read_headers
 from videolm.data.example import Split
-from videolm.data.webdataset import WebDatasetData, WebDatasetSource, read_tars
+from videolm.data.layouts.webdataset import WebDatasetData
 from videolm.errors import UserError
 from videolm.media import Audio, Video, write_video
 from videolm.shapes import Format
@@ -39,7 +40,7 @@ def picture(level: int) -> bytes:
     return file.getvalue()
 
 
-def opened(path: Path, shape: Format = CLIP, split: Split = "train", **settings: float) -> WebDatasetSource:
+def opened(path: Path, shape: Format = CLIP, split: Split = "train", **settings: float) -> ClipSource:
     stream = "image" if shape.frames == 1 else "video"
     return WebDatasetData(path=str(path), **{"validation_share": 0, **settings}).open(stream, shape, 8.0, split)
 
@@ -78,7 +79,7 @@ def test_windows_hold_the_frames_they_say(tar: Path, number: Callable[[np.ndarra
 
 def test_the_same_index_gives_the_same_example(tar: Path) -> None:
     before = [(example.media.frames, example.captions) for example in opened(tar, stride=3)]
-    read_tars.cache_clear()  # as in a run that goes on
+    read_headers.cache_clear()  # as in a run that goes on
     source = opened(tar, stride=3)
     for index in reversed(range(len(source))):
         frames, captions = before[index]
@@ -105,7 +106,7 @@ def test_splits_are_disjoint_together_everything_and_stay_when_tars_are_added(tm
             tmp_path / name,
             {k.partition("/")[2] + end: d for k in samples for end, d in ((".png", picture(0)), (".txt", k.encode()))},
         )
-        read_tars.cache_clear()
+        read_headers.cache_clear()
 
     add("b.tar")
     train, held = split("train"), split("validation")
@@ -176,7 +177,7 @@ def test_opening_decodes_nothing_and_reading_names_what_is_damaged(
     data[pictures + 800 :] = bytes(len(data) - pictures - 800)  # the index stands in front
     source = opened(pack(tmp_path / "x.tar", {"a/1.mp4": bytes(data)}), stride=1)
     assert len(source) == 16
-    with pytest.raises(UserError, match=r"a/1.mp4 in .*x.tar .*; leave this sample out of the tar"):
+    with pytest.raises(UserError, match=r"a/1.mp4 in .*x.tar .*; leave this clip out of the data"):
         source[15]
 
 
@@ -198,17 +199,15 @@ def test_a_film_shorter_than_its_header_says(
     assert [number(frame) for frame in source[1].media.frames] == [*range(15, 20)]
 
 
-def test_a_clip_without_a_declared_length_gives_its_first_window(
+def test_a_clip_without_a_declared_length_is_measured(
     tmp_path: Path, numbered: Callable[[int], Video], number: Callable[[np.ndarray], int]
 ) -> None:
     for frames in (20, 3):
         write_video(numbered(frames), tmp_path / f"{frames}.gif")
     files = {name: (tmp_path / name).read_bytes() for name in ("20.gif", "3.gif")}
     source = opened(pack(tmp_path / "x.tar", files), stride=1)
-    assert len(source) == 2
-    assert [number(frame) for frame in source[0].media.frames] == [*range(5)]
-    with pytest.raises(UserError, match=r"3.gif in .*x.tar has 3 of the 5 frames wanted at 8 a second; leave this"):
-        source[1]
+    assert len(source) == 16  # the other is shorter than a window
+    assert [number(frame) for frame in source[15].media.frames] == [*range(15, 20)]
 
 
 def test_names_lead_nowhere(tmp_path: Path) -> None:
@@ -247,7 +246,7 @@ def test_mistakes_are_said_in_one_line(tmp_path: Path, tar: Path) -> None:
         "garbled.tar": rf"garbled.tar is no plain tar, or a broken one \(bad header at byte {second}\)",
         "captions.tar": "no clips in .*captions.tar: wanted 00001.mp4 with 00001.txt",
         "unreadable.tar": "no clips in .*unreadable.tar: not one can be read; 1.mp4 in .* no format known here",
-        "short.tar": "no training clips in .*short.tar: 1 of its 1 films and pictures .* none has 5 frames at 8 a s",
+        "short.tar": "no training clips in .*short.tar: of its 1 files 1 are films .* none has 5 frames at 8 a s",
     }
     for name, said in wrong.items():
         with pytest.raises(UserError, match=said) as error:

@@ -84,8 +84,9 @@ def test_weights_keep_the_precision_of_the_trunk(tmp_path: Path) -> None:
 
 def test_settings_that_do_not_fit_are_named_with_their_values(tmp_path: Path) -> None:
     drawn("llama").save_pretrained(tmp_path)
+    settings = llama_settings(tmp_path)
     with pytest.raises(UserError) as caught:
-        load_llama(ours(**llama_settings(tmp_path) | {"num_layers": 2, "qk_norm": True, "positions": "axial"}), tmp_path)
+        load_llama(ours(**settings | {"num_layers": 2, "qk_norm": True, "positions": "axial"}), tmp_path)
     assert str(caught.value).endswith("; set lm.num_layers: 3, lm.positions: 1d, lm.qk_norm: False")
 
 

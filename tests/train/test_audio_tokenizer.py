@@ -18,7 +18,8 @@ from videolm.tokenizers.audio.soundstream import SoundStream, SoundStreamConfig
 from videolm.tokenizers.losses.adversarial import DiscriminatorConfig
 from videolm.tokenizers.quantize.rvq import RVQConfig
 from videolm.train.audio_tokenizer import AudioTraining, draw_sounds, spectrograms, train_audio_tokenizer
-from videolm.train.engine import EngineConfig, OptimizerConfig
+from videolm.train.engine import EngineConfig
+from videolm.train.optimizer import OptimizerConfig
 from videolm.train.recipe import load_recipe
 from videolm.train.run import Run
 

@@ -13,7 +13,7 @@ from videolm.model.config import LMConfig, PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
 from videolm.tokenizers.quantize.lfq import LFQConfig
 from videolm.tokenizers.video.magvit_v2 import MagvitV2, MagvitV2Config
-from videolm.train.engine import OptimizerConfig, hidden_matrices, parameter_groups
+from videolm.train.optimizer import OptimizerConfig, hidden_matrices, parameter_groups
 
 
 def language_model() -> nn.Module:

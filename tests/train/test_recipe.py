@@ -157,7 +157,9 @@ def test_what_is_wrong_with_a_tasks_data_is_said_before_anything_is_trained(tmp_
     settings = {"data.path": str(tmp_path / "clips"), "out": str(tmp_path / "run")}
     with pytest.raises(UserError, match="needs a depth estimator: set data.depth_model"):
         Run(load_recipe("own_clips", {**settings, "tasks.stylization": "1"}))
-    with pytest.raises(UserError, match="no training clips in .*: no film with sound has 17 frames"):
+    with pytest.raises(
+        UserError, match="no training clips in .*: of its 1 files 0 are films with sound .* none has 17 frames"
+    ):
         sounding = {"tasks.video_to_audio": "1", "audio_tokenizer": "soundstream_tiny"}
         Run(load_recipe("own_clips", {**settings, **sounding, "audio_data": {"kind": "shapesworld"}}))
     assert not (tmp_path / "run").exists()

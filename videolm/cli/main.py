@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -32,6 +33,9 @@ COMMANDS = {
 }
 """Each lives in the module of its name, with `add_arguments(parser)` and `run(args)`. Where `OPEN` is set, arguments
 that the parser does not know are given to `run` too."""
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            print(f"videolm: error: {error.strerror}: make room, then give the command again", file=sys.stderr)
+            return 2
         print(f"videolm: failed: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
         return 1
 

@@ -34,6 +34,15 @@ class Source(Protocol[Media]):
 
     def __getitem__(self, index: int) -> Example[Media]: ...
 
+    @property
+    def unreadable(self) -> Sequence[tuple[str, str]]:
+        """(name, reason) of files that were left out when it was opened."""
+        ...
+
+    def name(self, index: int) -> str:
+        """What an example is called where it is listed: its file, and where in it."""
+        ...
+
     def captions(self) -> Sequence[str]:
         """Captions to make a sentencepiece model from."""
         ...
@@ -44,6 +53,14 @@ class InTurn:
 
     def __init__(self, sources: Sequence[Source[Any]]):
         self.sources = sources
+
+    @property
+    def unreadable(self) -> Sequence[tuple[str, str]]:
+        return [each for source in self.sources for each in source.unreadable]
+
+    def name(self, index: int) -> str:
+        at, which = divmod(index, len(self.sources))
+        return self.sources[which].name(at)
 
     def __len__(self) -> int:
         return len(self.sources) * min(map(len, self.sources))

@@ -1,34 +1,30 @@
-"""Where training clips come from: ShapesWorld, or the user's own files in a folder or in WebDataset tars."""
+"""Where training clips come from: ShapesWorld, or the user's own files in any of the layouts in `layouts/`."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
-from functools import cache, lru_cache
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 
 from videolm import shapesworld
-from videolm.config import Config
-from videolm.data.conditions import FlowName, Footage
-from videolm.data.example import IMAGE_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES, Example, Split
-from videolm.data.webdataset import WebDatasetData
+from videolm.data.clips import DataSet
+from videolm.data.conditions import Footage
+from videolm.data.example import Example, Split
+from videolm.data.layouts.folder import FolderData
+from videolm.data.layouts.huggingface import HuggingFaceData
+from videolm.data.layouts.kinetics import KineticsData
+from videolm.data.layouts.msr_vtt import MsrVttData
+from videolm.data.layouts.ssv2 import SomethingData
+from videolm.data.layouts.table import TableData
+from videolm.data.layouts.ucf101 import Ucf101Data
+from videolm.data.layouts.webdataset import WebDatasetData
 from videolm.errors import UserError
-from videolm.media import Audio, Fit, Video, probe, read_audio, read_image, read_video
-from videolm.media.clip import Pixels
-from videolm.media.fit import AnyFit
+from videolm.media import Audio, Video
 from videolm.shapes import Format
 from videolm.shapesworld.sound import RATE as SOUND_RATE
 from videolm.shapesworld.world import FPS as WORLD_FPS
-
-LARGER = 2
-"""How much larger than the model's frames are kept where parts are cut from them."""
 
 DISTINCT = 300
 """Of the 420 pictures that ShapesWorld has of one object, about as many as are soon drawn."""
@@ -38,16 +34,8 @@ GIVEN = 5
 STORY_DRAW = 1
 """Tells the draw of a story's window from that of the story."""
 
-SMALLEST = 0.5
-"""The smallest part of a picture that a view shows, as a share of its sides."""
 
-
-class _D(Config):
-    weight: float = 1.0
-    tasks: tuple[str, ...] = ()
-
-
-class ShapesWorldData(_D):
+class ShapesWorldData(DataSet):
     """Clips drawn by `videolm.shapesworld`."""
 
     kind: Literal["shapesworld"] = "shapesworld"
@@ -80,6 +68,8 @@ class ShapesWorldSource:
     A scene's sound is at the index of its clip.
     """
 
+    unreadable: Sequence[tuple[str, str]] = ()
+
     def __init__(self, config: ShapesWorldData, stream: str, shape: Format, fps: float, split: Split):
         if stream not in Footage.STREAMS:
             raise UserError(f"ShapesWorld has no '{stream}': a task of yours takes {', '.join(Footage.STREAMS)}")
@@ -92,10 +82,8 @@ class ShapesWorldSource:
         if stream == "audio" and fps != WORLD_FPS:
             raise UserError(f"ShapesWorld sounds at {WORLD_FPS} frames a second, not {fps:g}: set fps to {WORLD_FPS}")
 
-    unreadable = ()
-
     def name(self, index: int) -> str:
-        return f"scene {index}"
+        return f"scene {index} of seed {self.seed}"
 
     def __len__(self) -> int:
         return self.length
@@ -164,210 +152,15 @@ class ShapesWorldSource:
         return [text for scene in scenes for text in (*shapesworld.captions(scene), *shapesworld.image_captions(scene))]
 
 
-class FolderData(_D):
-    """A folder of clips, with captions from `metadata.jsonl`, `metadata.csv` or `clip.txt` beside `clip.mp4`.
-
-    The class of a clip is the name of the folder it lies in below this one, as in UCF-101 and Kinetics.
-    """
-
-    kind: Literal["folder"] = "folder"
-    path: str
-    """The folder, sub-folders too; or one file."""
-    fit: Fit = "crop"
-    """Cut to the model's shape around the centre, or keep the whole picture between bars ("letterbox")."""
-    stride: Annotated[int, Field(ge=1)] = 1
-    """Frames between the starts of two windows."""
-    validation_share: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
-    """The end of every clip that is kept for validation (none where it is shorter than a window)."""
-    views: Annotated[int, Field(ge=1)] = 1
-    """Examples made of a training window, for a tokenizer: first the window itself, then `look`s at parts of it,
-    without its captions. With more than one, frames are kept twice as large and those to "crop" whole."""
-    sound: bool = False
-    """Only films that have sound; so it is where a task needs it."""
-    sample_rate: Annotated[int, Field(ge=1000, le=96_000)] = 16_000
-    """Samples a second that sounds are kept at."""
-    depth_model: str = ""
-    """The folder of a depth estimator of `transformers`, for stylisation."""
-    flow: FlowName = "dis"
-    """Optical flow for stylisation, by OpenCV's DIS or by torchvision's RAFT."""
-
-    def open(self, stream: str, shape: Format, fps: float, split: Split) -> FolderSource:
-        return FolderSource(self, stream, shape, fps, split)
-
-
-class FolderSource:
-    """See `Source`: every window of every clip. Frames are read once, at the model's rate and size, and kept.
-
-    All windows are there as they are first, then all once more for each further view. Sounds are those of the same
-    windows; in a folder without films, windows of its sound files.
-    """
-
-    def __init__(self, config: FolderData, stream: str, shape: Format, fps: float, split: Split):
-        need = 1 if stream == "image" else shape.frames
-        self.footage = Footage(stream, config.depth_model, config.flow)
-        self.stream, self.fps, self.frames, self.rate = stream, fps, need, config.sample_rate
-        self.size = (shape.height, shape.width)
-        self.views = config.views if split == "train" and stream != "audio" else 1
-        larger, fit = (1, config.fit) if self.views == 1 else (LARGER, "cover" if config.fit == "crop" else config.fit)
-        clips = read_folder(config.path, fit, fps, larger * shape.height, larger * shape.width)
-        if config.sound or stream == "audio":
-            clips = [clip for clip in clips if clip.video is None or has_sound(clip.file)]
-        films = [clip for clip in clips if clip.video is not None]
-        self.clips = films if films or stream != "audio" else clips
-        self.windows: list[tuple[int, int]] = []  # (clip, first frame)
-        for index, clip in enumerate(self.clips):
-            length = self._length(clip)
-            if length < need:
-                continue
-            kept = length - int(length * config.validation_share)
-            if length - kept < need:
-                kept = length  # too little would be held out
-            first, stop = (0, kept) if split == "train" else (kept, length)
-            self.windows += [(index, start) for start in range(first, stop - need + 1, config.stride)]
-        if split == "train" and not self.windows:
-            kind = "film with sound" if config.sound else "file"
-            what = "sound of" if stream == "audio" else f"no {kind} has"
-            raise UserError(f"no training clips in {config.path}: {what} {need} frames at {fps:g} a second")
-
-    unreadable = ()
-
-    def name(self, index: int) -> str:
-        return str(self.clips[self.windows[index % len(self.windows)][0]].file)
-
-    def __len__(self) -> int:
-        return len(self.windows) * self.views
-
-    def __getitem__(self, index: int) -> Example[Any]:
-        view, window = divmod(index, len(self.windows))
-        which, start = self.windows[window]
-        clip = self.clips[which]
-        if self.stream == "audio":
-            return Example(self._heard(clip, start), clip.captions, clip.label)
-        assert clip.video is not None
-        frames = clip.video.frames[start : start + self.frames]
-        if self.views > 1:
-            frames = look(frames, self.size, np.random.default_rng([view, window]) if view else None)
-        video = self.footage(Video(np.ascontiguousarray(frames), self.fps))
-        return Example(video, () if view else clip.captions, clip.label)
-
-    def captions(self) -> list[str]:
-        return [text for clip in self.clips for text in clip.captions]
-
-    def _length(self, clip: FolderClip) -> int:
-        """Frames of a film, or that a sound file lasts for."""
-        if clip.video is not None:
-            return len(clip.video)
-        return int(read_sound(clip.file, self.rate).duration * self.fps)
-
-    def _heard(self, clip: FolderClip, start: int) -> Audio:
-        sound = read_sound(clip.file, self.rate)
-        first, count = (round(frames * self.rate / self.fps) for frames in (start, self.frames))
-        return Audio(sound.fitted(max(len(sound), first + count)).samples[:, first : first + count], self.rate)
-
-
-def look(frames: Pixels, size: tuple[int, int], rng: np.random.Generator | None = None) -> Pixels:
-    """Frames (f, H, W, 3) at `size`: the middle of the picture, as large as its proportions allow.
-
-    With `rng` a part of it at random, at least `SMALLEST` of that large, perhaps on its side, mirrored, upside down and
-    backwards: what a code stands for should not depend on it.
-    """
-    if rng is None:
-        return _resize(_part(frames, size, 1.0, (0.5, 0.5)), size)
-    on_its_side, mirrored, upside_down, backwards = rng.random(4) < 0.5
-    shape = size[::-1] if on_its_side else size
-    frames = _part(frames, shape, rng.uniform(SMALLEST, 1), tuple(rng.random(2)))
-    frames = frames.swapaxes(1, 2) if on_its_side else frames
-    return _resize(frames[:: -1 if backwards else 1, :: -1 if upside_down else 1, :: -1 if mirrored else 1], size)
-
-
-def _part(frames: Pixels, shape: tuple[int, int], share: float, place: tuple[float, float]) -> Pixels:
-    """A part in the proportions of `shape`, `share` of the largest there is, at a place from (0, 0) to (1, 1)."""
-    sides = frames.shape[1:3]
-    scale = share * min(side / wanted for side, wanted in zip(sides, shape, strict=True))
-    height, width = (max(1, round(scale * wanted)) for wanted in shape)
-    y, x = (round(at * (side - part)) for at, side, part in zip(place, sides, (height, width), strict=True))
-    return frames[:, y : y + height, x : x + width]
-
-
-def _resize(frames: Pixels, size: tuple[int, int]) -> Pixels:
-    pixels = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1)
-    return F.interpolate(pixels, size, mode="bilinear", antialias=True).movedim(1, -1).numpy()
-
-
-DataConfig = Annotated[ShapesWorldData | FolderData | WebDatasetData, Field(discriminator="kind")]
-
-
-class FolderClip(NamedTuple):
-    """A film or picture, or a sound file, which has no video."""
-
-    file: Path
-    video: Video | None
-    captions: tuple[str, ...]
-    label: str
-
-
-@cache
-def read_sound(file: Path, rate: int) -> Audio:
-    """The sound of a film or a sound file, mono; kept, as frames are."""
-    return read_audio(file, rate=rate)
-
-
-@cache
-def has_sound(file: Path) -> bool:
-    return file.suffix.lower() not in IMAGE_SUFFIXES and probe(file).channels > 0
-
-
-@lru_cache(maxsize=2)
-def read_folder(path: str, fit: AnyFit, fps: float, height: int, width: int) -> list[FolderClip]:
-    """Every film, picture and sound file in a folder and below, or one: at one rate and size, with its captions.
-
-    Raises `UserError` for a path that does not exist and for a film or picture that cannot be read.
-    """
-    folder = Path(path)
-    if not folder.exists():
-        raise UserError(f"the folder of clips {folder} does not exist; set it with --data.path")
-    files, folder = ([folder], folder.parent) if folder.is_file() else (sorted(folder.rglob("*")), folder)
-    captions = read_captions(folder)
-    found = []
-    for file in files:
-        if file.suffix.lower() in VIDEO_SUFFIXES:
-            video = read_video(file, fps=fps, size=(height, width), fit=fit)
-        elif file.suffix.lower() in IMAGE_SUFFIXES:
-            video = Video(read_image(file, size=(height, width), fit=fit).pixels[None], fps)
-        elif file.suffix.lower() in SOUND_SUFFIXES:
-            video = None
-        else:
-            continue
-        place = file.relative_to(folder)
-        found.append(FolderClip(file, video, captions.get(place.as_posix(), ()), place.parent.name))
-    return found
-
-
-def read_captions(folder: Path) -> dict[str, tuple[str, ...]]:
-    """Captions by file name relative to `folder`.
-
-    From `metadata.jsonl` or `metadata.csv` (`file_name`, `caption`), and from a `.txt` beside a clip.
-    Raises `UserError` for a metadata file that is broken or lacks these fields.
-    """
-    found: dict[str, list[str]] = {}
-    for table in (folder / "metadata.jsonl", folder / "metadata.csv"):
-        if not table.is_file():
-            continue
-        try:
-            text = table.read_text(encoding="utf-8")
-            rows = (
-                [json.loads(line) for line in text.splitlines() if line.strip()]
-                if table.suffix == ".jsonl"
-                else list(csv.DictReader(text.splitlines()))
-            )
-            for row in rows:
-                found.setdefault(row["file_name"], []).append(row["caption"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{table}: every entry needs 'file_name' and 'caption' ({error})") from error
-    for path in folder.rglob("*.txt"):
-        for clip in path.parent.glob(path.stem + ".*"):
-            if clip.suffix.lower() in VIDEO_SUFFIXES + IMAGE_SUFFIXES + SOUND_SUFFIXES:
-                text = path.read_text(encoding="utf-8").strip()
-                if text:
-                    found.setdefault(clip.relative_to(folder).as_posix(), []).append(text)
-    return {name: tuple(texts) for name, texts in found.items()}
+DataConfig = Annotated[
+    ShapesWorldData
+    | FolderData
+    | WebDatasetData
+    | HuggingFaceData
+    | TableData
+    | MsrVttData
+    | Ucf101Data
+    | KineticsData
+    | SomethingData,
+    Field(discriminator="kind"),
+]

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from videolm.model.config import LMConfig
 from videolm.rotary import rotate
 
-
 Kernel = Callable[[Tensor, Tensor, Tensor, bool], Tensor]
 """Attention of q, k, v (b, n, heads, dim), causal or not, without a mask."""
 

@@ -82,7 +82,8 @@ def load_llama(lm: PrefixLM, folder: str | Path) -> None:
                 if name in ("attention.k_proj.weight", "attention.v_proj.weight"):
                     value = _repeat(value, heads, ours.num_heads)
                 if value.shape != weight.shape:
-                    raise UserError(f"{there} in {folder} is {[*value.shape]}, not {[*weight.shape]} as {CONFIG_FILE} says")
+                    shapes = f"{[*value.shape]}, not {[*weight.shape]}"
+                    raise UserError(f"{there} in {folder} is {shapes} as {CONFIG_FILE} says")
                 weight.copy_(value)
 
 
@@ -101,7 +102,8 @@ def _config(folder: Path) -> Any:
     needed = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "head_dim": head_dim}
     for name, value in needed.items():
         if getattr(config, name, None) not in (None, value):
-            raise UserError(f"{folder} has {name} {getattr(config, name)}, where the trunk has {value}; take another model")
+            got = getattr(config, name)
+            raise UserError(f"{folder} has {name} {got}, where the trunk has {value}; take another model")
     if (rope := config.rope_parameters.get("rope_type", "default")) != "default":
         raise UserError(f"{folder} has rope_type '{rope}', where the trunk has 'default'; take another model")
     return config

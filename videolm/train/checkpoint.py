@@ -125,9 +125,7 @@ class Checkpoints:
             return
         if self.engine.rank == 0:
             shutil.rmtree(temporary, ignore_errors=True)
-        raise UserError(
-            f"cannot write a checkpoint to {self.folder} ({problem}): make room, then go on with --resume"
-        )
+        raise UserError(f"cannot write a checkpoint to {self.folder} ({problem}): make room, then go on with --resume")
 
 
 @contextmanager

@@ -129,7 +129,7 @@ class Engine:
         for group in groups:
             group["lr"] = 0.0  # some of DeepSpeed's optimisers begin with a step of zeros, which would decay weights
         self._client: torch.optim.Optimizer
-        if optimizer.name == "muon":
+        if any(group.get("use_muon") for group in groups):
             self._client = _muon()(groups, adam_optimizer=torch.optim.AdamW)
         else:
             self._client = torch.optim.AdamW(groups)
@@ -388,6 +388,8 @@ def _import_deepspeed() -> Any:
     logger.setLevel(logging.ERROR)
     _muon()
     if not deepspeed.comm.is_initialized():
+        # for inference alone, and compiled at the first start: a minute, or for ever where a build was killed
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         deepspeed.init_distributed(backend, verbose=False, timeout=timedelta(hours=PATIENCE))
     return deepspeed

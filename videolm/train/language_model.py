@@ -19,8 +19,10 @@ from videolm.model.prefix_lm import PrefixLM
 from videolm.sequence import Layout
 from videolm.tokenizers.protocol import VideoTokenizer
 from videolm.tokenizers.text.t5 import TextEncoder
-from videolm.train.engine import Engine, EngineConfig, OptimizerConfig
-from videolm.train.loop import Log, TrainingConfig, to_device, train
+from videolm.train.engine import Engine, EngineConfig
+from videolm.train.log import Log
+from videolm.train.loop import TrainingConfig, to_device, train
+from videolm.train.optimizer import OptimizerConfig
 from videolm.train.samples import sample_sheet
 
 
@@ -96,7 +98,8 @@ class Objective(nn.Module):
             text_start=layout.text.start if layout.text else 0,
         )
         logs = {f"nll/{kind}": value for kind, value in out.by_kind.items()}
-        logs |= {f"loss/{layout.variant.task.name}": out.loss.detach(), "padding": torch.tensor(rows.padding)}
+        logs |= {f"accuracy/{kind}": value for kind, value in out.accuracy.items()}
+        logs |= {f"loss/{layout.variant.task.name}": out.loss, "padding": out.loss.new_tensor(rows.padding)}
         return out.loss, logs
 
 
@@ -151,6 +154,8 @@ def train_language_model(
         engine_config=engine_config,
         batches=batches,
         validate=validate,
+        gather=config.samples > 0,
+        seed=seed,
     )
 
 

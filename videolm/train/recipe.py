@@ -16,6 +16,7 @@ from videolm.data.sources import DataConfig, ShapesWorldData
 from videolm.errors import UserError
 from videolm.generate.sampling import Sampling
 from videolm.model.config import LMConfig
+from videolm.model.llama import llama_settings
 from videolm.pipeline import folder as model_folders
 from videolm.registry import Registry
 from videolm.shapes import Format
@@ -130,7 +131,7 @@ class Recipe(Config):
     lm: LMConfig | None = None
     """Without one the recipe makes a tokenizer alone."""
     backbone: str = ""
-    """The folder of a Llama-family checkpoint whose layers the language model begins with."""
+    """The folder of a Llama-family checkpoint whose layers the language model begins with; `lm` then has its sizes."""
     lm_training: LMTraining = LMTraining()
     engine: EngineConfig = EngineConfig()
     sampling: Sampling = Sampling()
@@ -260,6 +261,8 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe
     if start := changes.get("start", data.get("start")):
         data |= _parts_of(str(start))
         changes = {key: value for key, value in changes.items() if key.partition(".")[0] not in FROM_MODEL}
+    if backbone := changes.get("backbone", data.get("backbone")):
+        data["lm"] = {**(data.get("lm") or {}), **llama_settings(str(backbone))}
     return parse(Recipe, data, changes, source=name)
 
 

@@ -28,6 +28,7 @@ from videolm.data.sources import DataConfig
 from videolm.errors import UserError
 from videolm.files import atomic_path
 from videolm.model.config import PrefixLMConfig
+from videolm.model.llama import load_llama
 from videolm.model.prefix_lm import PrefixLM
 from videolm.pipeline.folder import (
     AUDIO_TOKENIZER,
@@ -266,6 +267,8 @@ class Run:
         text = self.text_encoder()
         train, held = (self.shards(tokenizer, audio, text, split) for split in ("train", "validation"))
         lm = self._fresh(vocabulary, text)
+        if recipe.engine.checkpoint_activations:
+            lm.gradient_checkpointing_enable()
         adapted = None if recipe.lora is None else with_adapters(lm, recipe.lora)
         config = recipe.lm_training if steps is None else recipe.lm_training.model_copy(update={"steps": steps})
         work = self.folder / "lm_training"
@@ -292,6 +295,8 @@ class Run:
     def _fresh(self, vocabulary: Vocabulary, text: TextEncoder) -> PrefixLM:
         """The language model before training: new, or that of the model to start from, with the new ids."""
         lm = PrefixLM(lm_config(self.recipe, vocabulary, text.width))
+        if self.recipe.backbone:
+            load_llama(lm, self.recipe.backbone)
         if self.recipe.start:
             known = load_model(model_folder(self.recipe.start)).lm.state_dict()
             with torch.no_grad():
@@ -316,7 +321,8 @@ class Run:
 
     def streams(self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None, split: Any) -> dict[str, list[Stream]]:
         """What token shards are made of, by data set. One that has nothing to validate on has no streams there."""
-        recipe, found = self.recipe, {}
+        recipe = self.recipe
+        found: dict[str, list[Stream]] = {}
         for name, data in recipe.datasets.items():
             stored = recipe.sources(name)
             folder = self.tokens / name / split

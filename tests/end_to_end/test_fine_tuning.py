@@ -1,0 +1,77 @@
+"""The guide to fine-tuning runs as it stands, in fewer steps; what a model knew stays in its place."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from videolm import VideoLM, shapesworld
+from videolm.cli.main import main
+from videolm.media import Video, read_video, write_video
+from videolm.tasks.views import VIEWS
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "fine-tuning.md").read_text()
+FEW = "--lm_training.steps 2 --lm_training.tokens 800 --lm_training.validation_rows 1 --lm_training.samples 1"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the guide has been followed: its files, a folder of clips, and what its commands made."""
+    folder = tmp_path_factory.mktemp("fine-tuning")
+    (folder / "my_clips").mkdir()
+    for index in range(4):
+        scene = shapesworld.draw_scene(5, index)
+        write_video(Video(shapesworld.render(scene, 17, (64, 64)), 8.0), folder / "my_clips" / f"{index}.mp4")
+        (folder / "my_clips" / f"{index}.txt").write_text(shapesworld.caption(scene))
+    (name, text), _ = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", GUIDE, re.DOTALL)
+    (folder / name).write_text(text)
+    commands = re.findall(r"^    videolm (.+)$", GUIDE, re.MULTILINE)
+    assert len(commands) == 4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(VIEWS, "_entries", dict(VIEWS._entries))
+        for command in commands:
+            command = command.replace("clips: 2000", "clips: 4, validation_clips: 1")
+            assert main(shlex.split(command) + shlex.split(FEW) * command.startswith("train")) == 0, command
+    return folder
+
+
+@pytest.mark.slow
+def test_a_new_task_takes_a_free_id_and_the_old_ones_stay(folder: Path) -> None:
+    before, after = VideoLM.from_pretrained(), VideoLM.from_pretrained(folder / "runs" / "reverse" / "model")
+    assert after.vocabulary.specials == (*before.vocabulary.specials, "<task:reverse_clip>")
+    assert [task.name for task in after.tasks.tasks] == [*(t.name for t in before.tasks.tasks), "reverse_clip"]
+    assert len(read_video(folder / "backwards.mp4")) == 17
+    steps = [json.loads(row) for row in (folder / "runs/reverse/lm_training/metrics.jsonl").read_text().splitlines()]
+    validated = {key for row in steps for key in row if key.startswith("validation/")}
+    assert validated == {f"validation/{task.name}" for task in after.tasks.tasks}  # the old tasks are learnt on, too
+
+
+@pytest.mark.slow
+def test_replayed_tasks_have_data_of_their_own(folder: Path) -> None:
+    tokens = folder / "runs" / "reverse-and-keep" / "tokens"
+    stored = {path.parent.relative_to(tokens).as_posix() for path in tokens.rglob("manifest.json")}
+    assert stored == {
+        "data/train/video",
+        "data/train/video.backwards",
+        "replay/train/video",
+        "replay/train/image",
+        "replay/validation/video",
+        "replay/validation/image",
+    }
+
+
+@pytest.mark.slow
+def test_adapters_change_the_trunks_maps_and_special_ids_alone(folder: Path) -> None:
+    run = folder / "runs" / "reverse-lora"
+    shipped = VideoLM.from_pretrained().lm.state_dict()
+    made = VideoLM.from_pretrained(run / "model").lm.state_dict()
+    changed = {name for name, value in made.items() if not torch.equal(value, shipped[name])}
+    assert any("q_proj" in name for name in changed)
+    assert all("_proj" in name or "special" in name for name in changed)
+    names = load_file(run / "lm_training" / "adapters" / "adapter_model.safetensors").keys()
+    assert all("lora_" in name or "special" in name for name in names)
