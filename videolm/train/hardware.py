@@ -7,6 +7,9 @@ from functools import lru_cache
 
 import torch
 
+from videolm.config import nearest
+from videolm.errors import UserError
+
 PEAKS: dict[str, tuple[float, float]] = {
     "B200": (2250e12, 75e12),
     "H200": (989e12, 67e12),
@@ -29,6 +32,15 @@ PEAKS: dict[str, tuple[float, float]] = {
 """FLOP/s in bfloat16 (dense, sums in float32) and float32 (no TF32) by words of a GPU's name, from the makers' data
 sheets. NVIDIA: "<name> Tensor Core GPU Datasheet", bfloat16 figures "with sparsity" halved, and the appendices of the
 GA102 and Ada white papers for GeForce cards. AMD: "Instinct MI300X Accelerator Data Sheet"."""
+
+
+def named_peak(name: str, dtype: torch.dtype) -> float:
+    """FLOP/s at best of the GPU that a name such as h100 says. Raises `UserError` for one that is not in `PEAKS`."""
+    known = {words.lower().replace(" ", "-"): peak for words, peak in PEAKS.items()}
+    key = name.lower().replace(" ", "-")
+    if key not in known:
+        raise UserError(f"unknown device '{name}'; {nearest(key, known)}")
+    return known[key][dtype == torch.float32]
 
 
 @lru_cache

@@ -42,7 +42,7 @@ from videolm.pipeline.folder import (
     save_model,
 )
 from videolm.progress import progress
-from videolm.sequence import lay_out
+from videolm.sequence import Layout, lay_out
 from videolm.shapes import Format
 from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
@@ -178,16 +178,6 @@ class Run:
         found = [self.source(stream, split, each) for each in self._data(data) for stream in streams]
         return InTurn([source for source in found if len(source)] or found)
 
-    def vocabulary(self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None = None) -> Vocabulary:
-        """The ids of the language model: those of the model that it starts from stay what they are."""
-        recipe = self.recipe
-        sizes = {"visual_size": tokenizer.codebook_size, "audio_levels": 0}
-        found = load_vocabulary(model_folder(recipe.start)) if recipe.start else Vocabulary(**sizes)
-        sounding = any("audio" in recipe.known_tasks[name].sources for name in recipe.weights)
-        if audio is not None and not found.audio_levels and (sounding or not recipe.start):
-            found = found.model_copy(update={"audio_levels": audio.levels, "audio_size": audio.codebook_size})
-        return found.with_specials(recipe.task_set.specials)
-
     def tokenizer(self) -> VideoTokenizer:
         """The trained video tokenizer: read when its stages are done, else trained."""
         recipe = self.recipe
@@ -272,7 +262,7 @@ class Run:
         recipe, tasks = self.recipe, self.recipe.task_set
         if recipe.lm is None:
             raise UserError("the recipe has no lm section, so there is no language model to train")
-        vocabulary = self.vocabulary(tokenizer, audio)
+        vocabulary = vocabulary_of(recipe, tokenizer, audio)
         torch.manual_seed(recipe.seed)
         text = self.text_encoder()
         train, held = (self.shards(tokenizer, audio, text, split) for split in ("train", "validation"))
@@ -282,14 +272,11 @@ class Run:
         adapted = None if recipe.lora is None else with_adapters(lm, recipe.lora)
         config = recipe.lm_training if steps is None else recipe.lm_training.model_copy(update={"steps": steps})
         work = self.folder / "lm_training"
-        sound = None if audio is None else audio.grid
-        layouts = [lay_out(variant, tasks, vocabulary, tokenizer.grid, sound) for variant in tasks.variants()]
-        layouts = [layout for layout in layouts if layout.variant.task.name in recipe.weights]
         train_language_model(
             (lm if adapted is None else adapted).to(device()),
             text.to(device()),
             tokenizer,
-            layouts,
+            layouts_of(recipe, vocabulary, tokenizer, audio),
             recipe.weights,
             train,
             held,
@@ -307,10 +294,7 @@ class Run:
 
     def _fresh(self, vocabulary: Vocabulary, text: TextEncoder) -> PrefixLM:
         """The language model before training: new, or that of the model to start from, with the new ids."""
-        sizes = {
-            name: getattr(vocabulary, name) for name in ("special_size", "visual_size", "audio_levels", "audio_size")
-        }
-        lm = PrefixLM(PrefixLMConfig(self.recipe.lm, **sizes, text_size=text.width))
+        lm = PrefixLM(lm_config(self.recipe, vocabulary, text.width))
         if self.recipe.backbone:
             load_llama(lm, self.recipe.backbone)
         if self.recipe.start:
@@ -438,6 +422,31 @@ class Run:
             if time.monotonic() - begun > PATIENCE:
                 raise UserError(f"{self.folder} has no {missing[0]}: start the first process (rank 0), which makes it")
             time.sleep(1)
+
+
+def vocabulary_of(recipe: Recipe, tokenizer: VideoTokenizer, audio: AudioTokenizer | None = None) -> Vocabulary:
+    """The ids of a recipe's language model: those of the model that it starts from stay what they are."""
+    sizes = {"visual_size": tokenizer.codebook_size, "audio_levels": 0}
+    found = load_vocabulary(model_folder(recipe.start)) if recipe.start else Vocabulary(**sizes)
+    sounding = any("audio" in recipe.known_tasks[name].sources for name in recipe.weights)
+    if audio is not None and not found.audio_levels and (sounding or not recipe.start):
+        found = found.model_copy(update={"audio_levels": audio.levels, "audio_size": audio.codebook_size})
+    return found.with_specials(recipe.task_set.specials)
+
+
+def layouts_of(
+    recipe: Recipe, vocabulary: Vocabulary, tokenizer: VideoTokenizer, audio: AudioTokenizer | None = None
+) -> list[Layout]:
+    """The rows that a recipe's language model is trained on."""
+    tasks, sound = recipe.task_set, None if audio is None else audio.grid
+    variants = [variant for variant in tasks.variants() if variant.task.name in recipe.weights]
+    return [lay_out(variant, tasks, vocabulary, tokenizer.grid, sound) for variant in variants]
+
+
+def lm_config(recipe: Recipe, vocabulary: Vocabulary, text_width: int) -> PrefixLMConfig:
+    """A recipe's language model without its weights."""
+    sizes = vocabulary.model_dump(include={"special_size", "visual_size", "audio_levels", "audio_size"})
+    return PrefixLMConfig(recipe.lm, **sizes, text_size=text_width)
 
 
 def make_parts(work: Preparation, rank: int, world: int, *, enabled: bool) -> None:
