@@ -406,6 +406,7 @@ def _import_deepspeed() -> Any:
     logger.setLevel(logging.ERROR)
     # for inference alone; compiling it takes half a minute, and a process killed meanwhile locks all later ones out
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    _muon()  # before DeepSpeed itself imports it
     if not deepspeed.comm.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         deepspeed.init_distributed(backend, verbose=False, timeout=timedelta(hours=PATIENCE))
