@@ -411,6 +411,7 @@ def _import_deepspeed() -> Any:
     logger.setLevel(logging.ERROR)
     # for inference alone; compiling it takes half a minute, and a process killed meanwhile locks all later ones out
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    _muon()  # before DeepSpeed itself imports it
     if not deepspeed.comm.is_initialized():
         # for inference alone, and compiled at the first start: a minute, or for ever where a build was killed
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
