@@ -14,8 +14,6 @@ import json
 from pathlib import Path
 
 from videolm.cli.output import emit, table
-from videolm.component import read_json
-from videolm.config import parse
 from videolm.pipeline.folder import (
     AUDIO_TOKENIZER,
     load_index,
