@@ -13,6 +13,8 @@ examples:
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from videolm.cli.output import emit, table
@@ -33,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", metavar="N", type=int, default=1, help="how many train together (default: 1)")
     parser.add_argument("--device", metavar="NAME", default="this", help="this (default), h100, a100, ...")
     parser.add_argument("--zero", metavar="STAGE", type=int, choices=range(4), help="one ZeRO stage alone, 0 to 3")
-    parser.add_argument("--mfu", metavar="SHARE", type=float, help="of the device's peak that is used (default: 0.4)")
+    parser.add_argument(
+        "--mfu", metavar="SHARE", type=float, help="of the device's peak that is used (default: 0.4, recomputing 0.3)"
+    )
     parser.add_argument("--json", action="store_true", help="the result as a JSON object on stdout")
 
 
@@ -47,7 +51,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
         raise UserError(f"--mfu is {args.mfu}: give a share above 0, at most 1")
     start = {} if args.start is None else {"start": args.start}
     plan = Plan(load_recipe(args.recipe, {**overrides(rest), **start}), args.device)
-    speed = plan.speed(args.device, args.mfu)
+    with redirect_stdout(sys.stderr):  # DeepSpeed prints
+        speed = plan.speed(args.device, args.mfu)
     stages = range(4) if args.zero is None else [args.zero]
     memory = {
         recompute: [plan.memory(stage, args.devices, held) for stage in stages]

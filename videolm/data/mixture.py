@@ -85,7 +85,7 @@ class Mixture:
         self.steps, self.tokens, self.least, self.seed = steps, tokens, least, seed
         self.text_dropout, self.condition_dropout = text_dropout, condition_dropout
         self.without_text, self._limits = without_text, examples or {}
-        self.choices = [(layout, each) for layout in layouts for each in data if each.serves(_task(layout))]
+        self.choices = [(layout, each) for layout in layouts for each in data if each.serves(layout.variant)]
         """What a step may be of: a layout, and a data set that serves its task."""
         self._examples: dict[tuple[int, str], NDArray[np.int64]] = {}
         self._stages: list[tuple[int, NDArray[np.float64]]] = []  # (first step after it, shares of the choices)

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -53,7 +54,7 @@ LIVE = 1_000_000_000
 """Weights that DeepSpeed holds whole at a time at most under ZeRO stage 3."""
 LONGEST = 4.0
 """Seconds that a measured pass may take, about; else fewer rows are measured."""
-PATIENCE = 90.0
+PATIENCE = 45.0
 """Seconds after which no further variant is measured."""
 ROUNDS = 3
 """Measured steps of a variant, after one that is not counted; the median is taken."""
@@ -137,8 +138,8 @@ class Plan:
         self.dtype = torch.bfloat16 if bfloat16 else torch.float32
         layouts = layouts_of(recipe, self.vocabulary, self.tokenizer, self.audio)
         data = [
-            TokenData({}, each.weight, tuple(task for task in recipe.weights if recipe.serves(name, task)))
-            for name, each in recipe.datasets.items()
+            TokenData({}, each.weight, tuple(task for task in recipe.weights if recipe.serves(name, task)), shape)
+            for (name, each), shape in product(recipe.datasets.items(), recipe.formats)
             if recipe.sources(name)
         ]
         mixture = self.training.mixture(layouts, recipe.weights, data, recipe.engine.accumulate, recipe.seed)
@@ -231,7 +232,7 @@ class Plan:
         """Operations of a row, forward and backward, by the shapes of variants."""
         length, modules = self.recipe.text_length, self._dry[1:]
         return {
-            v.shape: self._of_all_layers(*(row_flops(module, v.layout, length) for module in modules))
+            v.shape: self._of_all_layers(*(row_flops(module.lm, module.text, v.layout, length) for module in modules))
             for v in self.variants
         }
 
@@ -279,7 +280,8 @@ class Plan:
         optimizer = share * (masters + 8 * trained - 4 * self._by_muon)
         average = share * 4 * trained if self.training.ema else 0.0
         weights = width * (self._held / devices if stage == 3 else self._held)
-        gradients = width * trained * {0: 1, 1: 1 + share}.get(stage, share)
+        gathered = 1 if stage == 1 and self.recipe.engine.accumulate > 1 else 0
+        gradients = width * trained * (share + gathered)
         buffers = width * (BUCKET if stage else 0) + width * (min(LIVE, self._held) if stage == 3 else 0)
         at_step = 4 * trained * share if masters else 0.0
         working = max(held.peak, at_step) - held.held
@@ -298,9 +300,8 @@ class Plan:
             return self._measured()
         place = torch.device(device())
         peak = peak_flops(place, self.dtype) if device_name == HERE else named_peak(device_name, self.dtype)
-        used = mfu or MFU
-        work = self.flops * (RECOMPUTED if self.recipe.engine.checkpoint_activations else 1)
-        return Speed(work / (peak * used), self.flops / work * used, peak, measured=False)
+        used = mfu or MFU / (RECOMPUTED if self.recipe.engine.checkpoint_activations else 1)
+        return Speed(self.flops / (peak * used), used, peak, measured=False)
 
     def _measured(self) -> Speed:
         """From real steps through one and two layers."""
@@ -308,7 +309,8 @@ class Plan:
         self._check_room()
         shapes = {v.shape: v for v in sorted(self.variants, key=lambda v: v.share * self.batch_flops(v))}
         ordered = list(reversed(shapes.values()))
-        began, timed = time.monotonic(), []
+        began = time.monotonic()
+        timed: list[Variant] = []
         passes: list[dict[tuple[object, ...], float]] = []
         steps = []
         for layers in (1, 2):
@@ -370,19 +372,23 @@ class Plan:
 
     @property
     def storage(self) -> dict[str, int]:
-        """Bytes of token shards an example by source, with one caption of full length; the text is stored with each."""
-        recipe, shape = self.recipe, self.recipe.formats[0]
+        """Bytes of token shards an example by source, in all formats, with one caption of full length, which is stored
+        with each."""
+        recipe = self.recipe
         text = 4 * recipe.text_length + (2 * recipe.text_length * self.text.d_model if recipe.frozen_text else 0)
-        found = {}
-        for source in dict.fromkeys(s for name in recipe.datasets for s in recipe.sources(name)):
-            if source == "audio":
-                assert self.audio is not None  # the recipe says so
-                codes = self.audio.levels * self.audio.grid.frames(shape.frames / recipe.fps)
-            else:
-                single = source.endswith(".last_frame") or source.partition(".")[0] == "image"
-                codes = self.tokenizer.grid(*(Format(1, *shape[1:]) if single else shape)).tokens
-            found[source] = 8 + 4 * codes + text
-        return found
+        return {
+            source: sum(8 + 4 * self._codes(source, shape) + text for shape in recipe.formats)
+            for name in recipe.datasets
+            for source in recipe.sources(name)
+        }
+
+    def _codes(self, source: str, shape: Format) -> int:
+        """Codes of an example."""
+        if source == "audio":
+            assert self.audio is not None  # the recipe says so
+            return self.audio.levels * self.audio.grid.frames(shape.frames / self.recipe.fps)
+        is_picture = source.endswith(".last_frame") or source.partition(".")[0] == "image"
+        return self.tokenizer.grid(*(shape._replace(frames=1) if is_picture else shape)).tokens
 
 
 def size_of(module: nn.Module) -> int:

@@ -12,17 +12,19 @@ from collections import Counter
 from torch import nn
 
 from videolm.model.loss import LinearCrossEntropy
+from videolm.model.prefix_lm import PrefixLM
 from videolm.sequence import Layout
-from videolm.train.language_model import Objective
+from videolm.tokenizers.text.t5 import TextEncoder
 
 
-def row_flops(module: Objective, layout: Layout, text_length: int) -> int:
+def row_flops(lm: PrefixLM, text: TextEncoder | None, layout: Layout, text_length: int) -> int:
     """Operations of a row, forward and backward, whose text has its full length.
 
     Args:
-        module: may be on the meta device.
+        lm: may be on the meta device.
+        text: the encoder, where it is trained too.
     """
-    lm, text, length = module.lm, module.text, layout.length
+    length = layout.length
     scored = Counter[str]()
     for span in layout.outputs:
         scored[span.kind] += span.length

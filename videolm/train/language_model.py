@@ -20,7 +20,8 @@ from videolm.sequence import Layout
 from videolm.tokenizers.protocol import VideoTokenizer
 from videolm.tokenizers.text.t5 import TextEncoder
 from videolm.train.engine import Engine, EngineConfig
-from videolm.train.log import Log
+from videolm.train.flops import row_flops
+from videolm.train.log import Log, Work
 from videolm.train.loop import TrainingConfig, to_device, train
 from videolm.train.optimizer import OptimizerConfig
 from videolm.train.samples import sample_sheet
@@ -59,7 +60,7 @@ class LMTraining(TrainingConfig):
         batches: int,
         seed: int,
     ) -> Mixture:
-        """What is trained on, so many batches a step."""
+        """What is trained on, with so many batches a step."""
         return Mixture(
             layouts,
             weights,
@@ -146,14 +147,22 @@ def train_language_model(
                 log.picture(step, "samples", sheet.pixels)
         return {name: sum(each) / len(each) for name, each in values.items()}
 
+    objective = Objective(lm, None if frozen_text else text)
+    length = next((layout.text.length for layout in layouts if layout.text), 0)
+    flops = {id(layout): row_flops(lm, objective.text, layout, length) for layout in layouts}
+
+    def work(rows: Rows) -> Work:
+        return Work(rows.ids.numel(), len(rows.ids) * flops[id(rows.layout)])
+
     return train(
-        Objective(lm, None if frozen_text else text),
+        objective,
         name="language model",
         folder=folder,
         config=config,
         engine_config=engine_config,
         batches=batches,
         validate=validate,
+        work=work,
         gather=config.samples > 0,
         seed=seed,
     )

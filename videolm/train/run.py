@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +149,8 @@ class Run:
             for stream, data in self._learnt_from():
                 self.source(stream, split, data)
             for name, data in recipe.datasets.items():
-                for source in recipe.sources(name):
-                    self.source(source.partition(".")[0], split, data)
+                for source, shape in product(recipe.sources(name), recipe.formats):
+                    self.source(source.partition(".")[0], split, data, shape)
 
     def _learnt_from(self) -> list[tuple[str, DataConfig]]:
         """Streams and data that tokenizers to be trained learn from."""
@@ -166,10 +167,12 @@ class Run:
         """A tokenizer's own data, or all the recipe's."""
         return [data] if data is not None else list(self.recipe.datasets.values())
 
-    def source(self, stream: str, split: Any, data: DataConfig | None = None) -> Source[Any]:
-        """Examples of a stream, by default of the recipe's first data set."""
+    def source(
+        self, stream: str, split: Any, data: DataConfig | None = None, shape: Format | None = None
+    ) -> Source[Any]:
+        """Examples of a stream, by default of the recipe's first data set and in its first format."""
         data = data or next(iter(self.recipe.datasets.values()))
-        shape = self.recipe.formats[0]
+        shape = shape or self.recipe.formats[0]
         shape = Format(1, shape.height, shape.width) if stream == "image" else shape
         return data.open(stream, shape, self.recipe.fps, split)
 
@@ -320,19 +323,19 @@ class Run:
         return list(self.source("video", "train", data).captions())
 
     def streams(self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None, split: Any) -> dict[str, list[Stream]]:
-        """What token shards are made of, by data set. One that has nothing to validate on has no streams there."""
+        """What token shards are made of, by data set, in every format. One that has nothing to validate on
+        has no streams there."""
         recipe = self.recipe
-        found: dict[str, list[Stream]] = {}
-        for name, data in recipe.datasets.items():
+        found: dict[str, list[Stream]] = {name: [] for name in recipe.datasets}
+        for (name, data), shape in product(recipe.datasets.items(), recipe.formats):
             stored = recipe.sources(name)
-            folder = self.tokens / name / split
-            found[name] = []
+            folder = self.tokens / recipe.shards_of(name, shape) / split
             for stream in dict.fromkeys(source.partition(".")[0] for source in stored):
-                source = self.source(stream, split, data)
+                source = self.source(stream, split, data, shape)
                 if len(source) or split == "train":
                     coder = audio if stream == "audio" and audio is not None else tokenizer
                     mine = tuple(each for each in stored if each.partition(".")[0] == stream)
-                    told = signature(data, stream, recipe.formats[0], recipe.fps, split)
+                    told = signature(data, stream, shape, recipe.fps, split)
                     found[name].append(Stream(folder, source, coder, mine, told))
         return found
 
@@ -355,13 +358,14 @@ class Run:
             raise UserError(f"{missing} parts of the token shards are missing: go on with `videolm prepare`")
         wait_for_all()
         found = []
-        for name, data in self.recipe.datasets.items():
-            place = self.tokens / name
+        for (name, data), shape in product(self.recipe.datasets.items(), self.recipe.formats):
+            place = self.tokens / self.recipe.shards_of(name, shape)
             of = {source: place / split / source for source in self.recipe.sources(name)}
             of = {source: folder if folder.exists() else place / "train" / source for source, folder in of.items()}
             if of:
                 tasks = tuple(task for task in self.recipe.weights if self.recipe.serves(name, task))
-                found.append(TokenData({source: Shard(folder) for source, folder in of.items()}, data.weight, tasks))
+                shards = {source: Shard(folder) for source, folder in of.items()}
+                found.append(TokenData(shards, data.weight, tasks, shape))
         return found
 
     @property
