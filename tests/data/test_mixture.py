@@ -95,6 +95,8 @@ def test_videopoets_two_stages(layouts: list[Layout], data: TokenData) -> None:
     mixture = Mixture(layouts, WEIGHTS, [data], **SETTINGS, schedule=VIDEOPOET)
     found = [round(shares(mixture, step)["text_to_image"], 6) for step in (0, 99, 100, 399)]
     assert found == [0.9, 0.9, 0.1, 0.1]
+    pictures = [layout.variant.task.makes_pictures for layout, _ in mixture.choices]
+    assert mixture.overall[pictures].sum() == pytest.approx(0.25 * 0.9 + 0.75 * 0.1)
 
 
 def test_a_stage_may_have_weights_of_its_own(layouts: list[Layout], data: TokenData) -> None:

@@ -9,14 +9,19 @@ import torch
 
 from videolm.config import dump_yaml, parse, read_yaml
 from videolm.data.mixture import Mixture, Rows
+from videolm.data.shards import Shard
 from videolm.errors import UserError
 from videolm.media import Video, write_video
 from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import find_tokenizer
 from videolm.train.recipe import Recipe, load_recipe, recipe_names
-from videolm.train.run import Run
+from videolm.train.run import Run, layouts_of, vocabulary_of
 
-NEEDS = {name: {"data.path": "clips"} for name in ("own_clips", "own_tokenizer", "overfit_one_clip", "soundstream")}
+NEEDS = {
+    name: {"data.path": "clips"}
+    for name in ("finetune", "own_clips", "own_tokenizer", "overfit_one_clip", "soundstream")
+}
+NEEDS |= {name: {"data.path": "films"} for name in recipe_names() if name.startswith("videopoet/")}
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -132,6 +137,38 @@ def test_one_line_of_a_recipe_swaps_the_tokenizer_under_a_language_model(tmp_pat
     assert out.frames.shape == (1, 17, 32, 32, 3) and out.tokens == 9 * 4 * 4
     image = out.videos[0].frames[0]
     assert np.array_equal(model("a red circle", image=image).videos[0].frames[0], image)
+
+
+def test_a_model_learns_clips_of_several_sizes_and_lengths(tmp_path: Path) -> None:
+    """VideoPoet 4.1: each format has token shards of its own, and every batch is of one."""
+    changes = {"formats": "[[17, 32, 32], [9, 48, 32]]", "lm_training.steps": "4", "tokenizer_training.steps": "1"}
+    tasks = {f"tasks.{task}": "0" for task in ("image_to_video", "frame_prediction", "unconditional_video")}
+    run = Run(tiny(tmp_path / "run", **changes, **tasks))
+    model = VideoLM.from_pretrained(run.train())
+    tokens = tmp_path / "run" / "tokens"
+    assert sorted(path.name for path in tokens.iterdir()) == ["data", "data-9x48x32"]
+    assert Shard(tokens / "data-9x48x32" / "train" / "video").grid == (3, 6, 4)
+    assert Shard(tokens / "data-9x48x32" / "train" / "image").grid == (1, 6, 4)
+    assert {str(layout.variant) for layout, _ in run_mixture(run).choices} == {
+        "text_to_video 17x32x32",
+        "text_to_video 9x48x32",
+        "text_to_image 1x32x32",
+        "text_to_image 1x48x32",
+    }
+    out = model("a small red circle moves right on a blue background", task="text_to_video", num_frames=9)
+    assert out.frames.shape == (1, 9, 48, 32, 3)
+
+
+def run_mixture(run: Run) -> Mixture:
+    """What a run's language model is trained on, every batch of it tried."""
+    recipe, tokenizer = run.recipe, run.tokenizer()
+    layouts = layouts_of(recipe, vocabulary_of(recipe, tokenizer), tokenizer)
+    data = run.shards(tokenizer, None, run.text_encoder(), "train")
+    mixture = recipe.lm_training.mixture(layouts, recipe.weights, data, 1, recipe.seed)
+    for layout, shards in mixture.choices:
+        rows = mixture.draw(layout, shards, np.random.default_rng(0), 2)
+        assert rows.ids.shape == (2, layout.length)
+    return mixture
 
 
 def test_decoder_training_leaves_the_codes_and_is_gone_on_with(tmp_path: Path) -> None:

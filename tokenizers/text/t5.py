@@ -43,6 +43,41 @@ class T5Settings(Config):
     d_ff: Annotated[int, Field(ge=8)] = 256
 
 
+V1_1 = {
+    "google/t5-v1_1-small": {"d_model": 512, "d_ff": 1024, "num_layers": 8, "num_heads": 6},
+    "google/t5-v1_1-base": {"d_model": 768, "d_ff": 2048, "num_layers": 12, "num_heads": 12},
+    "google/t5-v1_1-large": {"d_model": 1024, "d_ff": 2816, "num_layers": 24, "num_heads": 16},
+    "google/t5-v1_1-xl": {"d_model": 2048, "d_ff": 5120, "num_layers": 24, "num_heads": 32},
+    "google/t5-v1_1-xxl": {"d_model": 4096, "d_ff": 10240, "num_layers": 24, "num_heads": 64},
+}
+"""Sizes of the encoders of T5 v1.1 (arXiv 2002.05202), known without the hub; heads are 64 wide, pieces 32,128."""
+
+
+def encoder_config(settings: T5Settings, pieces: int | None = None) -> T5Config:
+    """The sizes of the encoder that settings name, without its weights.
+
+    Args:
+        pieces: of a new one; by default as many as it may have.
+
+    Raises `UserError` when they cannot be read.
+    """
+    name, sizes = settings.pretrained, {"d_kv": 64, "vocab_size": 32128}
+    if name is None:
+        sizes = {"d_kv": settings.d_model // settings.num_heads, "vocab_size": pieces or settings.pieces}
+        sizes |= settings.model_dump(include={"d_model", "num_layers", "num_heads", "d_ff"})
+    elif name in V1_1 and not Path(name).is_dir():
+        sizes |= V1_1[name]
+    else:
+        try:
+            config: T5Config = T5Config.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read the text encoder {name}: {' '.join(str(error).split())}") from error
+        return config
+    return T5Config(
+        **sizes, dropout_rate=0.0, feed_forward_proj="gated-gelu", is_encoder_decoder=False, use_cache=False
+    )
+
+
 class TextEncoder(nn.Module):
     """Prompts to (b, m, width) embeddings, one for each piece and one for T5's end token."""
 
@@ -97,19 +132,8 @@ class TextEncoder(nn.Module):
     def from_captions(cls, settings: T5Settings, captions: Iterable[str]) -> TextEncoder:
         """A new encoder with random weights, and a sentencepiece model made from `captions`."""
         pieces = make_pieces(captions, settings.pieces)
-        config = T5Config(
-            vocab_size=sentencepiece.SentencePieceProcessor(model_proto=pieces).get_piece_size(),
-            d_model=settings.d_model,
-            d_kv=settings.d_model // settings.num_heads,
-            d_ff=settings.d_ff,
-            num_layers=settings.num_layers,
-            num_heads=settings.num_heads,
-            dropout_rate=0.0,
-            feed_forward_proj="gated-gelu",
-            is_encoder_decoder=False,
-            use_cache=False,
-        )
-        return cls(T5EncoderModel(config), pieces)
+        count = sentencepiece.SentencePieceProcessor(model_proto=pieces).get_piece_size()
+        return cls(T5EncoderModel(encoder_config(settings, count)), pieces)
 
 
 def make_pieces(captions: Iterable[str], most: int) -> bytes:

@@ -24,6 +24,7 @@ COMMANDS = {
     "tasks": "the tasks a model knows, and their rows",
     "generate": "make clips by one task",
     "prepare": "raw media to token shards",
+    "estimate": "what a training takes: memory, time, storage",
     "train": "run a recipe: from raw clips to a model",
     "tokenize": "films and pictures to token files",
     "detokenize": "token files back to films and pictures",

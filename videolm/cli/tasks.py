@@ -14,15 +14,14 @@ import json
 from pathlib import Path
 
 from videolm.cli.output import emit, table
-from videolm.component import read_json
-from videolm.config import parse
 from videolm.pipeline.folder import (
     AUDIO_TOKENIZER,
-    INDEX,
-    TOKENIZER,
+    load_index,
     load_tasks,
     load_vocabulary,
     model_folder,
+    outline,
+    outline_audio,
 )
 from videolm.sequence import Layout, lay_out
 from videolm.shapes import Format, SoundGrid
@@ -80,14 +79,8 @@ def _paper() -> Rows:
 
 def _model(folder: Path) -> Rows:
     tasks, vocabulary = load_tasks(folder), load_vocabulary(folder)
-    settings = read_json(folder / TOKENIZER / "config.json")
-    kind = VIDEO_TOKENIZERS.get(settings.get("name", "magvit_v2"))
-    tokenizer = kind.without_weights(parse(kind.Settings, settings))
-    sound = None
-    if name := read_json(folder / INDEX).get(AUDIO_TOKENIZER):
-        codec = AUDIO_TOKENIZERS.get(str(name))
-        sound = codec.without_weights(parse(codec.Settings, read_json(folder / AUDIO_TOKENIZER / "config.json"))).grid
-    return tasks, vocabulary, tokenizer, sound
+    sound = outline_audio(folder).grid if AUDIO_TOKENIZER in load_index(folder) else None
+    return tasks, vocabulary, outline(folder), sound
 
 
 def _picture_or_clip(task: Task) -> str:

@@ -82,10 +82,10 @@ class Mixture:
         schedule: Sequence[Stage] = (),
         examples: Mapping[str, int] | None = None,
     ):
-        self.tokens, self.least, self.seed = tokens, least, seed
+        self.steps, self.tokens, self.least, self.seed = steps, tokens, least, seed
         self.text_dropout, self.condition_dropout = text_dropout, condition_dropout
         self.without_text, self._limits = without_text, examples or {}
-        self.choices = [(layout, each) for layout in layouts for each in data if each.serves(_task(layout))]
+        self.choices = [(layout, each) for layout in layouts for each in data if each.serves(layout.variant)]
         """What a step may be of: a layout, and a data set that serves its task."""
         self._examples: dict[tuple[int, str], NDArray[np.int64]] = {}
         self._stages: list[tuple[int, NDArray[np.float64]]] = []  # (first step after it, shares of the choices)
@@ -110,6 +110,14 @@ class Mixture:
     def shares(self, step: int) -> NDArray[np.float64]:
         """The probability of each of `choices` at a step."""
         return next((shares for stop, shares in self._stages if step < stop), self._last)
+
+    @property
+    def overall(self) -> NDArray[np.float64]:
+        """The share that each of `choices` has of all steps."""
+        stops = [0, *(min(stop, self.steps) for stop, _ in self._stages), self.steps]
+        parts = [*(shares for _, shares in self._stages), self._last]
+        lengths = zip(stops, stops[1:], parts, strict=False)
+        return np.sum([(stop - start) * shares for start, stop, shares in lengths], axis=0) / self.steps
 
     def batch_size(self, layout: Layout) -> int:
         return max(self.least, self.tokens // layout.length)

@@ -21,6 +21,8 @@ from torch import Tensor
 
 from videolm.component import read_json
 from videolm.errors import UserError
+from videolm.shapes import Format
+from videolm.tasks import Variant
 
 MANIFEST, SKIPPED = "manifest.json", "skipped.jsonl"
 AGAIN = "make it again with `videolm prepare`"
@@ -76,14 +78,24 @@ class Shard:
 
 
 class TokenData(NamedTuple):
-    """The shards of a data set by source, its share of the steps beside others, and the tasks it serves (none: all)."""
+    """The shards of a data set in one format, by source.
+
+    Attributes:
+        weight: its share of the steps beside others.
+        tasks: those that it serves; none: all.
+        format: its clips'; pictures have the same size. None: any.
+    """
 
     shards: dict[str, Shard]
     weight: float = 1.0
     tasks: tuple[str, ...] = ()
+    format: Format | None = None
 
-    def serves(self, task: str) -> bool:
-        return not self.tasks or task in self.tasks
+    def serves(self, variant: Variant) -> bool:
+        """Whether rows of a variant are made of it."""
+        task, shape, _ = variant
+        fits = self.format is None or shape in (self.format, self.format._replace(frames=1))
+        return fits and (not self.tasks or task.name in self.tasks)
 
     def examples(self, sources: Sequence[str]) -> NDArray[np.int64]:
         """Numbers of the examples that all these sources have."""

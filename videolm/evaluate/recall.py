@@ -46,11 +46,12 @@ def evaluate_recall(
     place = Path(recipe.tokens or run / "tokens")
     if not place.is_dir():
         raise UserError(f"{run} holds no token shards (tokens); give the folder of a run, not of its model")
-    data = [
-        TokenData({source: Shard(place / name / "train" / source) for source in recipe.sources(name)}, 1.0, served)
-        for name in recipe.datasets
-        if (served := tuple(task for task in recipe.weights if recipe.serves(name, task)))
-    ]
+    data = []
+    for name in recipe.datasets:
+        served = tuple(task for task in recipe.weights if recipe.serves(name, task))
+        shards = {source: Shard(place / name / "train" / source) for source in recipe.sources(name)}
+        if served:
+            data.append(TokenData(shards, 1.0, served, recipe.formats[0]))
     layouts = [model.layout(variant) for variant in model.tasks.variants()]
     limits = recipe.lm_training.examples
     mixture = Mixture(

@@ -20,6 +20,7 @@ from videolm.errors import UserError
 from videolm.generate.sampling import Sampling
 from videolm.model.config import PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
+from videolm.registry import Registry
 from videolm.tasks.task_set import TaskSet
 from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
@@ -131,6 +132,26 @@ def find_audio_tokenizer(name: str | Path | None, dtype: torch.dtype = torch.flo
             raise UserError(f"the model {folder} has no audio tokenizer; name one with --model DIR")
         return found
     return AUDIO_TOKENIZERS.get(_named(folder, "audio", AUDIO_TOKENIZERS)).from_pretrained(folder, dtype)
+
+
+def outline(name: str | Path | None) -> VideoTokenizer:
+    """As `find_tokenizer`, without weights: on the meta device, from its configuration alone."""
+    return _outline(name, TOKENIZER, "video", VIDEO_TOKENIZERS)
+
+
+def outline_audio(name: str | Path | None) -> AudioTokenizer:
+    """As `find_audio_tokenizer`, without weights."""
+    return _outline(name, AUDIO_TOKENIZER, "audio", AUDIO_TOKENIZERS)
+
+
+def _outline(name: str | Path | None, part: str, kind: str, known: Registry[Any]) -> Any:
+    folder = model_folder(name)
+    if (folder / INDEX).is_file():
+        if part not in load_index(folder):
+            raise UserError(f"the model {folder} has no {kind} tokenizer; name one with --model DIR")
+        folder = folder / part
+    found = known.get(_named(folder, kind, known))
+    return found.without_weights(parse(found.Settings, read_json(folder / CONFIG_FILE), source=str(folder)))
 
 
 def _named(folder: Path, kind: str, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from videolm.sequence import Layout
 from videolm.tokenizers.protocol import VideoTokenizer
 from videolm.tokenizers.text.t5 import TextEncoder
 from videolm.train.engine import Engine, EngineConfig
-from videolm.train.log import Log
+from videolm.train.flops import row_flops
+from videolm.train.log import Log, Work
 from videolm.train.loop import TrainingConfig, to_device, train
 from videolm.train.optimizer import OptimizerConfig
 from videolm.train.samples import sample_sheet
@@ -51,13 +52,37 @@ class LMTraining(TrainingConfig):
     samples: Annotated[int, Field(ge=0)] = 4
     """Clips made from held-out rows at every validation, for TensorBoard, the true ones below them."""
 
+    def mixture(
+        self,
+        layouts: Sequence[Layout],
+        weights: Mapping[str, float],
+        data: Sequence[TokenData],
+        batches: int,
+        seed: int,
+    ) -> Mixture:
+        """What is trained on, with so many batches a step."""
+        return Mixture(
+            layouts,
+            weights,
+            data,
+            steps=self.steps * batches,
+            tokens=self.tokens,
+            least=self.least_rows,
+            text_dropout=self.text_dropout,
+            without_text=self.without_text,
+            condition_dropout=self.condition_dropout,
+            schedule=self.schedule,
+            seed=seed,
+            examples=self.examples,
+        )
+
 
 class Objective(nn.Module):
     """Language model, and the text encoder where it learns too, with their loss; a batch is `Rows`."""
 
-    def __init__(self, lm: PrefixLM, text: TextEncoder, frozen: bool):
+    def __init__(self, lm: PrefixLM, text: TextEncoder | None):
         super().__init__()
-        self.lm, self.text = lm, None if frozen else text
+        self.lm, self.text = lm, text
 
     def forward(self, rows: Rows) -> tuple[Tensor, dict[str, Tensor]]:
         layout = rows.layout
@@ -102,19 +127,9 @@ def train_language_model(
         tokenizer: decodes the samples to look at.
         data, validation: token shards, with text embeddings where `frozen_text`.
     """
-    settings: Any = {
-        "steps": config.steps * engine_config.accumulate,
-        "tokens": config.tokens,
-        "least": config.least_rows,
-        "text_dropout": config.text_dropout,
-        "without_text": config.without_text,
-        "condition_dropout": config.condition_dropout,
-        "schedule": config.schedule,
-        "seed": seed,
-        "examples": config.examples,
-    }
-    mixture = Mixture(layouts, weights, data, **settings)
-    held = Mixture(layouts, weights, validation, **settings)
+    mixture, held = (
+        config.mixture(layouts, weights, each, engine_config.accumulate, seed) for each in (data, validation)
+    )
 
     def batches(step: int, engine: Engine) -> list[Rows]:
         first = step * engine_config.accumulate
@@ -132,14 +147,22 @@ def train_language_model(
                 log.picture(step, "samples", sheet.pixels)
         return {name: sum(each) / len(each) for name, each in values.items()}
 
+    objective = Objective(lm, None if frozen_text else text)
+    length = next((layout.text.length for layout in layouts if layout.text), 0)
+    flops = {id(layout): row_flops(lm, objective.text, layout, length) for layout in layouts}
+
+    def work(rows: Rows) -> Work:
+        return Work(rows.ids.numel(), len(rows.ids) * flops[id(rows.layout)])
+
     return train(
-        Objective(lm, text, frozen_text),
+        objective,
         name="language model",
         folder=folder,
         config=config,
         engine_config=engine_config,
         batches=batches,
         validate=validate,
+        work=work,
         gather=config.samples > 0,
         seed=seed,
     )

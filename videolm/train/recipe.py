@@ -219,6 +219,10 @@ class Recipe(Config):
         served = [task for task in self.weights if self.serves(dataset, task)]
         return tuple(dict.fromkeys(source for task in served for source in self.known_tasks[task].sources))
 
+    def shards_of(self, dataset: str, shape: Format) -> str:
+        """The folder of a data set's token shards in a format."""
+        return dataset if shape == self.formats[0] else f"{dataset}-{shape}"
+
     @property
     def datasets(self) -> dict[str, DataConfig]:
         """The data sets of the language model by name. Where a task has sound, films are those that have some, so that

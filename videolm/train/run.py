@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from videolm.pipeline.folder import (
     save_model,
 )
 from videolm.progress import progress
-from videolm.sequence import lay_out
+from videolm.sequence import Layout, lay_out
 from videolm.shapes import Format
 from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
@@ -148,8 +149,8 @@ class Run:
             for stream, data in self._learnt_from():
                 self.source(stream, split, data)
             for name, data in recipe.datasets.items():
-                for source in recipe.sources(name):
-                    self.source(source.partition(".")[0], split, data)
+                for source, shape in product(recipe.sources(name), recipe.formats):
+                    self.source(source.partition(".")[0], split, data, shape)
 
     def _learnt_from(self) -> list[tuple[str, DataConfig]]:
         """Streams and data that tokenizers to be trained learn from."""
@@ -166,10 +167,12 @@ class Run:
         """A tokenizer's own data, or all the recipe's."""
         return [data] if data is not None else list(self.recipe.datasets.values())
 
-    def source(self, stream: str, split: Any, data: DataConfig | None = None) -> Source[Any]:
-        """Examples of a stream, by default of the recipe's first data set."""
+    def source(
+        self, stream: str, split: Any, data: DataConfig | None = None, shape: Format | None = None
+    ) -> Source[Any]:
+        """Examples of a stream, by default of the recipe's first data set and in its first format."""
         data = data or next(iter(self.recipe.datasets.values()))
-        shape = self.recipe.formats[0]
+        shape = shape or self.recipe.formats[0]
         shape = Format(1, shape.height, shape.width) if stream == "image" else shape
         return data.open(stream, shape, self.recipe.fps, split)
 
@@ -177,16 +180,6 @@ class Run:
         """What a tokenizer learns from: examples of every stream and data set in turn."""
         found = [self.source(stream, split, each) for each in self._data(data) for stream in streams]
         return InTurn([source for source in found if len(source)] or found)
-
-    def vocabulary(self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None = None) -> Vocabulary:
-        """The ids of the language model: those of the model that it starts from stay what they are."""
-        recipe = self.recipe
-        sizes = {"visual_size": tokenizer.codebook_size, "audio_levels": 0}
-        found = load_vocabulary(model_folder(recipe.start)) if recipe.start else Vocabulary(**sizes)
-        sounding = any("audio" in recipe.known_tasks[name].sources for name in recipe.weights)
-        if audio is not None and not found.audio_levels and (sounding or not recipe.start):
-            found = found.model_copy(update={"audio_levels": audio.levels, "audio_size": audio.codebook_size})
-        return found.with_specials(recipe.task_set.specials)
 
     def tokenizer(self) -> VideoTokenizer:
         """The trained video tokenizer: read when its stages are done, else trained."""
@@ -272,7 +265,7 @@ class Run:
         recipe, tasks = self.recipe, self.recipe.task_set
         if recipe.lm is None:
             raise UserError("the recipe has no lm section, so there is no language model to train")
-        vocabulary = self.vocabulary(tokenizer, audio)
+        vocabulary = vocabulary_of(recipe, tokenizer, audio)
         torch.manual_seed(recipe.seed)
         text = self.text_encoder()
         train, held = (self.shards(tokenizer, audio, text, split) for split in ("train", "validation"))
@@ -282,14 +275,11 @@ class Run:
         adapted = None if recipe.lora is None else with_adapters(lm, recipe.lora)
         config = recipe.lm_training if steps is None else recipe.lm_training.model_copy(update={"steps": steps})
         work = self.folder / "lm_training"
-        sound = None if audio is None else audio.grid
-        layouts = [lay_out(variant, tasks, vocabulary, tokenizer.grid, sound) for variant in tasks.variants()]
-        layouts = [layout for layout in layouts if layout.variant.task.name in recipe.weights]
         train_language_model(
             (lm if adapted is None else adapted).to(device()),
             text.to(device()),
             tokenizer,
-            layouts,
+            layouts_of(recipe, vocabulary, tokenizer, audio),
             recipe.weights,
             train,
             held,
@@ -307,10 +297,7 @@ class Run:
 
     def _fresh(self, vocabulary: Vocabulary, text: TextEncoder) -> PrefixLM:
         """The language model before training: new, or that of the model to start from, with the new ids."""
-        sizes = {
-            name: getattr(vocabulary, name) for name in ("special_size", "visual_size", "audio_levels", "audio_size")
-        }
-        lm = PrefixLM(PrefixLMConfig(self.recipe.lm, **sizes, text_size=text.width))
+        lm = PrefixLM(lm_config(self.recipe, vocabulary, text.width))
         if self.recipe.backbone:
             load_llama(lm, self.recipe.backbone)
         if self.recipe.start:
@@ -336,19 +323,19 @@ class Run:
         return list(self.source("video", "train", data).captions())
 
     def streams(self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None, split: Any) -> dict[str, list[Stream]]:
-        """What token shards are made of, by data set. One that has nothing to validate on has no streams there."""
+        """What token shards are made of, by data set, in every format. One that has nothing to validate on
+        has no streams there."""
         recipe = self.recipe
-        found: dict[str, list[Stream]] = {}
-        for name, data in recipe.datasets.items():
+        found: dict[str, list[Stream]] = {name: [] for name in recipe.datasets}
+        for (name, data), shape in product(recipe.datasets.items(), recipe.formats):
             stored = recipe.sources(name)
-            folder = self.tokens / name / split
-            found[name] = []
+            folder = self.tokens / recipe.shards_of(name, shape) / split
             for stream in dict.fromkeys(source.partition(".")[0] for source in stored):
-                source = self.source(stream, split, data)
+                source = self.source(stream, split, data, shape)
                 if len(source) or split == "train":
                     coder = audio if stream == "audio" and audio is not None else tokenizer
                     mine = tuple(each for each in stored if each.partition(".")[0] == stream)
-                    told = signature(data, stream, recipe.formats[0], recipe.fps, split)
+                    told = signature(data, stream, shape, recipe.fps, split)
                     found[name].append(Stream(folder, source, coder, mine, told))
         return found
 
@@ -371,13 +358,14 @@ class Run:
             raise UserError(f"{missing} parts of the token shards are missing: go on with `videolm prepare`")
         wait_for_all()
         found = []
-        for name, data in self.recipe.datasets.items():
-            place = self.tokens / name
+        for (name, data), shape in product(self.recipe.datasets.items(), self.recipe.formats):
+            place = self.tokens / self.recipe.shards_of(name, shape)
             of = {source: place / split / source for source in self.recipe.sources(name)}
             of = {source: folder if folder.exists() else place / "train" / source for source, folder in of.items()}
             if of:
                 tasks = tuple(task for task in self.recipe.weights if self.recipe.serves(name, task))
-                found.append(TokenData({source: Shard(folder) for source, folder in of.items()}, data.weight, tasks))
+                shards = {source: Shard(folder) for source, folder in of.items()}
+                found.append(TokenData(shards, data.weight, tasks, shape))
         return found
 
     @property
@@ -438,6 +426,31 @@ class Run:
             if time.monotonic() - begun > PATIENCE:
                 raise UserError(f"{self.folder} has no {missing[0]}: start the first process (rank 0), which makes it")
             time.sleep(1)
+
+
+def vocabulary_of(recipe: Recipe, tokenizer: VideoTokenizer, audio: AudioTokenizer | None = None) -> Vocabulary:
+    """The ids of a recipe's language model: those of the model that it starts from stay what they are."""
+    sizes = {"visual_size": tokenizer.codebook_size, "audio_levels": 0}
+    found = load_vocabulary(model_folder(recipe.start)) if recipe.start else Vocabulary(**sizes)
+    sounding = any("audio" in recipe.known_tasks[name].sources for name in recipe.weights)
+    if audio is not None and not found.audio_levels and (sounding or not recipe.start):
+        found = found.model_copy(update={"audio_levels": audio.levels, "audio_size": audio.codebook_size})
+    return found.with_specials(recipe.task_set.specials)
+
+
+def layouts_of(
+    recipe: Recipe, vocabulary: Vocabulary, tokenizer: VideoTokenizer, audio: AudioTokenizer | None = None
+) -> list[Layout]:
+    """The rows that a recipe's language model is trained on."""
+    tasks, sound = recipe.task_set, None if audio is None else audio.grid
+    variants = [variant for variant in tasks.variants() if variant.task.name in recipe.weights]
+    return [lay_out(variant, tasks, vocabulary, tokenizer.grid, sound) for variant in variants]
+
+
+def lm_config(recipe: Recipe, vocabulary: Vocabulary, text_width: int) -> PrefixLMConfig:
+    """A recipe's language model without its weights."""
+    sizes = vocabulary.model_dump(include={"special_size", "visual_size", "audio_levels", "audio_size"})
+    return PrefixLMConfig(recipe.lm, **sizes, text_size=text_width)
 
 
 def make_parts(work: Preparation, rank: int, world: int, *, enabled: bool) -> None:
