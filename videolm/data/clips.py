@@ -42,6 +42,8 @@ LARGER = 2
 """How much larger than the model's frames are read where parts are cut from them."""
 READERS = 16
 """Threads that read headers."""
+MANY = 200
+"""Files whose headers take so long that progress is told."""
 AT_ONCE = 10_000
 """Headers that are given to them at a time."""
 
@@ -306,7 +308,8 @@ def read_headers(data: ClipData) -> tuple[list[tuple[Clip, Header]], list[tuple[
     """
     found, left_out = data.catalogue()
     good, wrong = [], list(left_out)
-    with ThreadPoolExecutor(READERS) as pool, progress(len(found), f"headers of {data.path}", "file") as bar:
+    bar = progress(len(found), f"headers of {data.path}", "file", enabled=len(found) >= MANY)
+    with ThreadPoolExecutor(READERS) as pool, bar:
         for start in range(0, len(found), AT_ONCE):
             clips = found[start : start + AT_ONCE]
             for clip, header in zip(clips, pool.map(_header, clips), strict=True):
