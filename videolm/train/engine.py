@@ -413,8 +413,6 @@ def _import_deepspeed() -> Any:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     _muon()  # before DeepSpeed itself imports it
     if not deepspeed.comm.is_initialized():
-        # for inference alone, and compiled at the first start: a minute, or for ever where a build was killed
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         deepspeed.init_distributed(backend, verbose=False, timeout=timedelta(hours=PATIENCE))
     return deepspeed
