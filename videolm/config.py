@@ -174,7 +174,7 @@ def _place(kind: Any, path: Iterable[int | str]) -> tuple[list[str], set[str]]:
         if part.startswith(TAG):
             continue
         inside = [m.model_fields[part].annotation for m in kinds if part in m.model_fields]
-        member = [m for m in kinds if part in _tags(m)] if len(kinds) > 1 and not inside else []
+        member = [m for m in kinds if part in _tags(m)] if len(kinds) > 1 else []
         kinds = member or [model for annotation in inside for model in _models(annotation)] or kinds
         if not member:
             written.append(part)

@@ -29,7 +29,8 @@ def test_silent_films_leave_no_gap_between_clips_and_sounds(tmp_path: Path, numb
     }
     run = Run(load_recipe("shapesworld/tiny", changes))
     audio, tokenizer = run.audio_tokenizer(), run.tokenizer()
-    [(shards, _, _)] = run.shards(tokenizer, audio, run.text_encoder(), "train")
+    [data] = run.shards(tokenizer, audio, run.text_encoder(), "train")
+    shards = data.shards
     assert len(shards["video"]) == len(shards["audio"]) == 8  # four windows of each of two films
     indices = np.arange(8)
     seen = tokenizer.decode(shards["video"].read(indices).codes).mean((1, 2, 3, 4))
