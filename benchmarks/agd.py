@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videolm.cli.main import quiet_libraries
 from videolm.model import attention
 from videolm.model.config import LMConfig, PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
 from videolm.pipeline.folder import find_audio_tokenizer, find_tokenizer
+from videolm.progress import quiet_libraries
 from videolm.sequence import Layout, lay_out
 from videolm.train.recipe import load_recipe
 from videolm.vocabulary import Vocabulary

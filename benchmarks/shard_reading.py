@@ -12,9 +12,9 @@ import json
 import statistics
 import time
 
-from videolm.cli.main import quiet_libraries
 from videolm.cli.train import overrides
 from videolm.data.mixture import Mixture, Rows
+from videolm.progress import quiet_libraries
 from videolm.train.recipe import load_recipe
 from videolm.train.run import Run
 

@@ -14,11 +14,11 @@ import json
 import time
 from pathlib import Path
 
-from videolm.cli.main import quiet_libraries
 from videolm.evaluate.shapes import SEED, evaluate_task
 from videolm.files import atomic_path
 from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import model_hash
+from videolm.progress import quiet_libraries
 from videolm.tasks import TASKS
 from videolm.train.recipe import load_recipe
 from videolm.train.run import Run

@@ -31,7 +31,8 @@ def test_commands_in_the_documents_are_ones_we_have(page: str, command: str) -> 
     module, args, rest = parse(words)
     assert module.__name__ == f"videolm.cli.{words[0]}"
     if module is train:
-        load_recipe(args.recipe, train.overrides(rest))
+        start = {} if args.start is None else {"start": args.start}
+        load_recipe(args.recipe, {**train.overrides(rest), **start})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

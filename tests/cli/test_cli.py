@@ -191,7 +191,7 @@ BAD = [
     (["evaluate", "tokenizer", "--data", "{dir}/none"], "none does not exist"),
     (["evaluate", "tokenizer", "--held-out", "0.5"], "goes with files of your own"),
     (["generate", "unconditional_video", "--seed", str(2**64)], "has more than 63 bits"),
-    (["evaluate", "tokenizer", "--data", "{dir}"], "broken.mp4"),
+    (["evaluate", "tokenizer", "--data", "{dir}/broken.mp4"], "not one can be read"),
     (["evaluate", "tokenizer", "--picture", "{dir}/a.gif"], "a picture is written as .png or .jpg"),
     (["evaluate", "tokenizer", "--out", "{dir}"], "is a folder"),
     (["evaluate", "tokenizer", "--tasks", "text_to_video"], "unrecognized arguments: --tasks text_to_video"),

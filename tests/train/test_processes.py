@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import runpy
+import shutil
 import signal
 import sys
 import time
@@ -13,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+TINY = Path(__file__).with_name("tiny.py")
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 RECIPE = """\
 base: shapesworld/tokenizer_tiny
@@ -26,16 +30,21 @@ engine: {{precision: {precision}, accumulate: 2}}
 """
 
 
+def launch(*command: str, processes: int = 1) -> Popen[str]:
+    """Python with these arguments, in a process of its own or several."""
+    ranks = [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    # without what a training in the tests' own process has said of itself
+    outside = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
+    environment = {**outside, "OMP_NUM_THREADS": "1"}
+    return Popen([sys.executable, *ranks, *command], env=environment, stdout=PIPE, stderr=PIPE, text=True)
+
+
 def start(folder: Path, *flags: str, processes: int = 1, precision: str = "float32") -> Popen[str]:
     """`videolm train` of a tokenizer whose codes follow averages, in a process of its own, or several."""
     folder.mkdir(exist_ok=True)
     recipe = folder / "tokenizer.yaml"
     recipe.write_text(RECIPE.format(out=folder / "run", precision=precision))
-    launch = [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command = [sys.executable, *launch, "-m", "videolm", "train", str(recipe), *flags]
-    # without what a training in the tests' own process has said of itself
-    outside = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
-    return Popen(command, env={**outside, "OMP_NUM_THREADS": "1"}, stdout=PIPE, stderr=PIPE, text=True)
+    return launch("-m", "videolm", "train", str(recipe), *flags, processes=processes)
 
 
 def finish(process: Popen[str]) -> None:
@@ -52,9 +61,17 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+def wait_for_step(folder: Path, process: Popen[str], step: int) -> None:
+    checkpoints = folder / "run" / "tokenizer_training" / "checkpoints"
+    began = time.monotonic()
+    while not any(int(path.name[5:]) >= step for path in checkpoints.glob("step-*")):
+        assert process.poll() is None and time.monotonic() - began < 120
+        time.sleep(0.005)
+
+
 @pytest.mark.slow
-def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    """By SIGKILL, wherever it is: weights, averages, codebook and data go on from the last checkpoint."""
+def test_a_run_that_was_interrupted_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    """By Ctrl-C: weights, averages, codebook and data go on from the checkpoint that it writes."""
     finish(start(tmp_path / "whole", precision="bfloat16"))
     process = start(tmp_path / "parts", precision="bfloat16")
     checkpoints = tmp_path / "parts" / "run" / "tokenizer_training" / "checkpoints"
@@ -62,8 +79,11 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
     while not list(checkpoints.glob("step-0000000[5-9]")):
         assert process.poll() is None and time.monotonic() - began < 120
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    stopped = re.fullmatch(r"stopped at step (\d+) of 12; go on with --resume", said.splitlines()[-1])
+    assert stopped and (checkpoints / f"step-{int(stopped[1]):08d}").is_dir()
     assert not (tmp_path / "parts" / "run" / "video_tokenizer").exists()
     finish(start(tmp_path / "parts", "--resume", precision="bfloat16"))
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
@@ -81,3 +101,43 @@ def test_two_processes_train_one_tokenizer(tmp_path: Path) -> None:
     assert not equal(two, one) and int(two["quantizer.passes"]) == int(one["quantizer.passes"]) == 24
     # the average use is of twice as many latents a pass
     assert float(two["quantizer.uses"].sum()) > 1.3 * float(one["quantizer.uses"].sum())
+
+
+@pytest.mark.slow
+def test_two_ranks_go_on_exactly_and_from_and_to_other_numbers_of_ranks_and_stages(tmp_path: Path) -> None:
+    """See `tiny.main`, which is started twice: at first a rank's SIGKILL ends all."""
+    tiny = runpy.run_path(str(TINY))
+    names = ("adamw", "muon")
+    whole = {name: tiny["run"](tmp_path / f"whole-{name}", 0, name, dropout=0) for name in names}
+    for name in names:
+        with pytest.raises(tiny["Stop"]):
+            tiny["run"](tmp_path / f"one-{name}", 0, name, dropout=0, stop=3)
+        shutil.copytree(tmp_path / f"one-{name}", tmp_path / f"kept-{name}")
+
+    killed = launch(str(TINY), str(tmp_path), processes=2)
+    killed.communicate(timeout=120)
+    assert killed.returncode and not list(tmp_path.glob("found-*"))
+    finish(launch(str(TINY), str(tmp_path), processes=2))
+    found, other = (json.loads((tmp_path / f"found-{rank}.json").read_text()) for rank in range(2))
+    assert found == other
+    assert found.pop("stopped") == "stopped at step 3 of 6; go on with --resume"
+    assert "cannot write a checkpoint" in found["full"] and "File too large" in found.pop("full")
+    assert len(found) == len(tiny["EXACT"]) + 3 and all(found.values()), found
+
+    for name in names:
+        before = tiny["contents"](tmp_path / f"kept-{name}", name)
+        for stage in range(4):  # one rank's, as two ranks hold it
+            assert equal_all(before, tiny["contents"](tmp_path / f"two-{name}-{stage}", name))
+        before = tiny["contents"](tmp_path / f"three-{name}", name)
+        for stage in range(4):  # two ranks' of stage 3, as one holds it
+            tiny["convert"](tmp_path / f"three-{name}", tmp_path / f"back-{name}-{stage}", stage, name)
+            assert equal_all(before, tiny["contents"](tmp_path / f"back-{name}-{stage}", name))
+        # the ranks' gradients are means of means: equal but for rounding
+        ends = [tiny["run"](tmp_path / f"three-{name}", 0, name, dropout=0)]
+        ends += [torch.load(tmp_path / f"{rank}-{name}.pt") for rank in range(2)]
+        for end in ends:
+            assert all(torch.allclose(end[key], value, atol=1e-4) for key, value in whole[name].items())
+
+
+def equal_all(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())

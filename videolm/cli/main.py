@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import argparse
 import errno
-import logging
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
@@ -19,6 +17,7 @@ from typing import Any, NoReturn
 import videolm
 from videolm.config import nearest
 from videolm.errors import UserError
+from videolm.progress import quiet_libraries
 
 COMMANDS = {
     "tasks": "the tasks a model knows, and their rows",
@@ -118,12 +117,3 @@ def _quiet_loading() -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-
-
-def quiet_libraries() -> None:
-    """Keep libraries' chatter off the terminal; our own messages and errors remain."""
-    warnings.filterwarnings("ignore")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    logging.getLogger("transformers").setLevel(logging.ERROR)

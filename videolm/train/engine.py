@@ -28,6 +28,9 @@ from videolm.train.optimizer import OptimizerConfig, parameter_groups
 PATIENCE = 6
 """Hours that processes wait for one another: the first one alone writes token shards."""
 
+LINEAR = torch.nn.functional.linear
+"""ZeRO stage 3 puts one in its place that rounds otherwise, and leaves it there."""
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -99,6 +102,7 @@ class Engine:
     def __init__(self, module: nn.Module, optimizer: OptimizerConfig, config: EngineConfig, *, micro_batch: int = 1):
         check_muon(optimizer, config)
         deepspeed = _import_deepspeed()
+        torch.nn.functional.linear = LINEAR
         self.stage, self._offload = config.zero_stage, config.offload
         bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_bfloat16(device()))
         self.dtype = torch.bfloat16 if bfloat16 else torch.float32
@@ -124,22 +128,22 @@ class Engine:
         # as they were given: DeepSpeed rounds and shards them
         self._frozen = {name: w.detach().cpu() for name, w in module.named_parameters() if not w.requires_grad}
         groups = parameter_groups(module, optimizer)
-        self._peaks = [group["lr"] for group in groups]
-        self._groups = [list(group["params"]) for group in groups]
-        for group in groups:
-            group["lr"] = 0.0  # some of DeepSpeed's optimisers begin with a step of zeros, which would decay weights
         self._client: torch.optim.Optimizer
         if any(group.get("use_muon") for group in groups):
             self._client = _muon()(groups, adam_optimizer=torch.optim.AdamW)
         else:
             self._client = torch.optim.AdamW(groups)
+        self._groups = [list(group["params"]) for group in self._client.param_groups]  # Muon sorts them
+        self._peaks = [group["lr"] for group in self._client.param_groups]
+        for group in self._client.param_groups:
+            group["lr"] = 0.0  # some of DeepSpeed's optimisers begin with a step of zeros, which would decay weights
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=module, optimizer=self._client, config=settings
         )
         self.rank, self.world = deepspeed.comm.get_rank(), deepspeed.comm.get_world_size()
         self._layout = list(self._lay_out())
-        for group, flat, _ in self._layout:
-            self._begin_state(group, flat)
+        for index, flat, _ in self._layout:
+            self._begin_state(index, flat)
         if config.compile:
             self._engine.compile()
 
@@ -159,6 +163,7 @@ class Engine:
         """
         for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * scale
+        self._forget_gradients()
         logs: dict[str, list[float]] = {}
         for batch in batches:
             loss, values = self._engine(batch)
@@ -169,10 +174,27 @@ class Engine:
                     raise FloatingPointError(f"the term '{name}' became {number}")
                 logs.setdefault(name, []).append(number)
             self._engine.backward(loss)
+            if self._offload != "none" and self._engine.is_gradient_accumulation_boundary():
+                self._optimizer.finalize_gradient_accumulation_boundary()  # those of all batches, not of the last alone
             self._engine.step()
         norm = self._engine.get_global_grad_norm()
         means = {name: sum(values) / len(values) for name, values in logs.items()}
         return means if norm is None else {**means, "grad_norm": float(norm)}
+
+    def _forget_gradients(self) -> None:
+        """Zero the gradients of the step before, which DeepSpeed 0.19 would use again for weights that this one leaves
+        out: under ZeRO stage 3, and wherever it offloads."""
+        optimizer = self._optimizer
+        kept: list[Tensor | None] = []
+        if self.stage == 3:
+            kept.append(optimizer.grad_partitions_flat_buffer)
+        elif self._offload != "none":
+            kept += optimizer.accumulated_grads_in_cpu.values()
+        if self._offload != "none":
+            kept += [flat.grad for _, flat, _ in self._layout]
+        for gradient in kept:
+            if gradient is not None:
+                gradient.zero_()
 
     # --- what training changes
 
@@ -209,9 +231,9 @@ class Engine:
             self._optimizer.update_lp_params()
         elif self.stage == 3:
             self._optimizer.checkpoint_event_prologue()  # what every rank held whole goes
-            weights = dict(self.module.named_parameters())
+            sharded: dict[str, Any] = dict(self.module.named_parameters())
             for piece in self.weights():
-                weights[piece.name].ds_tensor.view(-1)[: len(piece.values)].copy_(piece.values)  # type: ignore[attr-defined]
+                sharded[piece.name].ds_tensor.view(-1)[: len(piece.values)].copy_(piece.values)
             self._optimizer.checkpoint_event_epilogue()  # and comes again
         elif self.dtype != torch.float32:
             for weights, masters in zip(self._groups, self._client.param_groups, strict=True):
@@ -245,6 +267,7 @@ class Engine:
             whole[name] = weight.view(shape).to("cpu" if self.stage == 3 else self.device)
         module = self.module
         self._engine.destroy()
+        torch.nn.functional.linear = LINEAR
         module._compiled_call_impl = None
         if self.stage == 3:
             _replace_parameters(module, {name: nn.Parameter(w, name not in self._frozen) for name, w in whole.items()})
@@ -386,10 +409,10 @@ def _import_deepspeed() -> Any:
     from deepspeed.utils import logger
 
     logger.setLevel(logging.ERROR)
-    _muon()
+    # for inference alone; compiling it takes half a minute, and a process killed meanwhile locks all later ones out
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    _muon()  # before DeepSpeed itself imports it
     if not deepspeed.comm.is_initialized():
-        # for inference alone, and compiled at the first start: a minute, or for ever where a build was killed
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         deepspeed.init_distributed(backend, verbose=False, timeout=timedelta(hours=PATIENCE))
     return deepspeed

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from videolm.errors import UserError
-from videolm.progress import progress
+from videolm.progress import progress, quiet_libraries
 from videolm.train.recipe import load_recipe
 from videolm.train.run import Run
 
@@ -66,8 +66,6 @@ class Share:
         self.recipe, self.changes, self.local = recipe, changes, local
 
     def __call__(self, data: Any, rank: int = 0, world_size: int = 1) -> Any:
-        from videolm.cli.main import quiet_libraries
-
         quiet_libraries()
         if self.local:
             if gpus := torch.cuda.device_count():

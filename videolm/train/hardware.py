@@ -1,4 +1,4 @@
-"""How fast a device multiplies matrices at best: what the share of it that a training uses (MFU) is of."""
+"""How fast a device multiplies matrices at best: what a training's use of it (MFU) is measured against."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ PEAKS: dict[str, tuple[float, float]] = {
     "MI300X": (1307.4e12, 163.4e12),
 }
 """FLOP/s in bfloat16 (dense, sums in float32) and float32 (no TF32) by words of a GPU's name, from the makers' data
-sheets. NVIDIA: "<name> Tensor Core GPU Datasheet", whose bfloat16 figures "with sparsity" are halved, and the
-appendices of the GA102 and Ada white papers for GeForce cards. AMD: "Instinct MI300X Accelerator Data Sheet"."""
+sheets. NVIDIA: "<name> Tensor Core GPU Datasheet", bfloat16 figures "with sparsity" halved, and the appendices of the
+GA102 and Ada white papers for GeForce cards. AMD: "Instinct MI300X Accelerator Data Sheet"."""
 
 
 def named_peak(name: str, dtype: torch.dtype) -> float:

@@ -15,7 +15,6 @@ from videolm.data.clips import Catalogue, Clip, ClipData, split_by_name
 from videolm.data.example import Split
 from videolm.data.layouts.files import films_of, first_of
 
-
 LISTS: dict[str, Split] = {"trainlist": "train", "testlist": "validation"}
 
 

@@ -119,11 +119,21 @@ def test_the_rate_rises_then_falls_along_a_cosine(step: int, scale: float) -> No
     assert OptimizerConfig(warmup=4, final=0.1).scale(step, 20) == pytest.approx(scale)
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
 @given(warmup=st.integers(0, 50), steps=st.integers(1, 200), final=st.floats(0, 1))
-def test_rates_stay_between_nothing_and_the_peak(warmup: int, steps: int, final: float) -> None:
-    rates = torch.tensor([OptimizerConfig(warmup=warmup, final=final).scale(s, steps) for s in range(steps)])
+def test_rates_stay_between_nothing_and_the_peak(schedule: str, warmup: int, steps: int, final: float) -> None:
+    config = OptimizerConfig(warmup=warmup, final=final, schedule=schedule)
+    rates = torch.tensor([config.scale(s, steps) for s in range(steps)])
     assert (rates >= 0).all() and (rates <= 1 + 1e-6).all()
     assert (rates[:warmup].diff() > 0).all() and (rates[warmup:].diff() <= 1e-6).all()
     assert (rates[warmup:] >= final - 1e-6).all()
     if warmup < steps:
         assert rates[warmup] == 1
+
+
+def test_a_constant_rate_and_one_that_falls_at_last() -> None:
+    constant, late = (OptimizerConfig(warmup=4, schedule=name, decay=0.5, final=0.1) for name in ("constant", "wsd"))
+    assert [constant.scale(step, 20) for step in (0, 3, 4, 19)] == [0.25, 1, 1, 1]
+    assert [late.scale(step, 20) for step in (0, 3, 4, 10)] == [0.25, 1, 1, 1]
+    falling = [late.scale(step, 20) for step in range(10, 21)]
+    assert falling == pytest.approx([0.1 + 0.9 * (1 - (step / 10) ** 0.5) for step in range(11)])
