@@ -3,11 +3,15 @@
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import yaml
 
 from videolm.cli import train
 from videolm.cli.main import parse
+from videolm.config import parse as parse_config
+from videolm.data.sources import DataConfig
 from videolm.pipeline.folder import SHIPPED
 from videolm.train.recipe import load_recipe
 
@@ -33,6 +37,15 @@ def test_commands_in_the_documents_are_ones_we_have(page: str, command: str) -> 
     if module is train:
         start = {} if args.start is None else {"start": args.start}
         load_recipe(args.recipe, {**train.overrides(rest), **start})
+
+
+def test_the_guide_to_data_names_every_kind_as_it_is() -> None:
+    text = (ROOT / "docs" / "guides" / "data.md").read_text()
+    kinds = set()
+    for line in re.findall(r"^data: (\{.*\})$", text, re.MULTILINE):
+        kinds.add(parse_config(DataConfig, yaml.safe_load(line)).kind)
+    known = {get_args(member.model_fields["kind"].annotation)[0] for member in get_args(get_args(DataConfig)[0])}
+    assert kinds == known - {"shapesworld"} and all(f"| `{kind}` |" in text for kind in known)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

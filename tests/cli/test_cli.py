@@ -191,7 +191,7 @@ BAD = [
     (["evaluate", "tokenizer", "--data", "{dir}/none"], "none does not exist"),
     (["evaluate", "tokenizer", "--held-out", "0.5"], "goes with files of your own"),
     (["generate", "unconditional_video", "--seed", str(2**64)], "has more than 63 bits"),
-    (["evaluate", "tokenizer", "--data", "{dir}/broken.mp4"], "not one can be read"),
+    (["evaluate", "tokenizer", "--data", "{dir}/broken.mp4"], "not one can be read; {dir}/broken.mp4"),
     (["evaluate", "tokenizer", "--picture", "{dir}/a.gif"], "a picture is written as .png or .jpg"),
     (["evaluate", "tokenizer", "--out", "{dir}"], "is a folder"),
     (["evaluate", "tokenizer", "--tasks", "text_to_video"], "unrecognized arguments: --tasks text_to_video"),
@@ -216,7 +216,7 @@ def test_mistakes_end_with_two_and_one_line_and_nothing_written(
     model = ["--model", str(tiny_model)] if words[0] in ("generate", "tasks", "evaluate") else []
     assert main([*words, *model]) == 2
     said = capsys.readouterr()
-    assert message in said.err
+    assert message.format(dir=tmp_path) in said.err
     assert said.err.startswith("videolm: error: ")
     assert said.err.count("\n") == 1
     assert said.out == ""

@@ -9,8 +9,8 @@ import pytest
 
 from videolm import shapesworld
 from videolm.config import parse
-from videolm.data.clips import look
-from videolm.data.layouts.folder import FolderData, read_captions
+from videolm.data.layouts.folder import FolderData
+from videolm.data.look import look
 from videolm.data.sources import ShapesWorldData
 from videolm.errors import UserError
 from videolm.media import Audio, Image, Video, write_audio, write_image, write_video
@@ -83,21 +83,20 @@ def test_captions_are_found_in_tables_and_beside_the_clips(folder: Path) -> None
     (folder / "metadata.jsonl").write_text(json.dumps({"file_name": "long.mp4", "caption": "one"}) + "\n")
     (folder / "metadata.csv").write_text("file_name,caption\nlong.mp4,two\n")
     (folder / "short.txt").write_text("three\n")
-    assert read_captions(folder) == {"long.mp4": ("one", "two"), "short.mp4": ("three",)}
-    assert FolderData(path=str(folder)).open("video", SHAPE, 8.0, "train")[0].captions == ("one", "two")
+    source = FolderData(path=str(folder), validation_share=0, stride=20).open("video", SHAPE, 8.0, "train")
+    assert [example.captions for example in source] == [("one", "two"), ("three",)]
+    assert FolderData(path=str(folder / "short.mp4")).open("video", SHAPE, 8.0, "train")[0].captions == ("three",)
 
 
 @pytest.mark.parametrize("line", ['{"file_name": "a.mp4"}', "not json", "[1]"])
 def test_a_broken_caption_table_is_named(folder: Path, line: str) -> None:
     (folder / "metadata.jsonl").write_text(line)
-    with pytest.raises(UserError, match=r"metadata\.jsonl: every entry needs 'file_name' and 'caption'"):
-        read_captions(folder)
+    with pytest.raises(UserError, match=r"metadata\.jsonl: every line needs the texts 'file_name' and 'capt"):
+        FolderData(path=str(folder)).open("video", SHAPE, 8.0, "train")
 
 
 def test_a_folder_without_clips_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match="no training clips in .*: of its 0 files 0 are films and pictures .*none has 5 frames at 8 a"
-    ):
+    with pytest.raises(UserError, match=r"no clips in .*: wanted films \(mp4, mov, ...\), pictures"):
         FolderData(path=str(tmp_path)).open("video", SHAPE, 8.0, "train")
     with pytest.raises(UserError, match="does not exist; set it with --data.path"):
         FolderData(path=str(tmp_path / "missing")).open("video", SHAPE, 8.0, "train")

@@ -16,7 +16,7 @@ from videolm.data.clips import ClipSource, read_headers
 from videolm.data.example import Split
 from videolm.data.layouts.webdataset import WebDatasetData
 from videolm.errors import UserError
-from videolm.media import Audio, Video, write_video
+from videolm.media import Audio, Video, write_audio, write_video
 from videolm.shapes import Format
 from videolm.train.recipe import load_recipe
 from videolm.train.run import Run
@@ -167,6 +167,23 @@ def test_what_cannot_be_opened_is_left_out_and_told(
     files = {"1.mp4": film(5)[:-2000], "2.jpg": b"not a picture", "3.mp4": film(5), "4.mp4": b""}
     assert len(opened(pack(tmp_path / "x.tar", files))) == 1
     assert "left out 3 unreadable clips; the first: 1.mp4 in " in capsys.readouterr().err
+
+
+def test_a_broken_tar_or_caption_stops_nothing(tmp_path: Path, film: Callable[[int], bytes]) -> None:
+    pack(tmp_path / "a.tar", {"1.mp4": film(5), "1.txt": b"\xff", "2.mp4": film(5), "2.txt": b"two"})
+    (tmp_path / "b.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:3000])
+    source = opened(tmp_path)
+    assert [example.captions for example in source] == [("two",)]
+    (one, said), (other, reason) = source.unreadable
+    assert one == f"1.mp4 in {tmp_path}/a.tar" and "1.txt" in said and "not text in UTF-8" in said
+    assert other == f"{tmp_path}/b.tar" and "is no plain tar, or a broken one" in reason
+
+
+def test_sounds_in_tars(tmp_path: Path) -> None:
+    write_audio(Audio.from_array(np.full(16000, 0.5), 16000), tmp_path / "1.flac")
+    pack(tmp_path / "x.tar", {"1.flac": (tmp_path / "1.flac").read_bytes(), "1.txt": b"loud"})
+    (example,) = WebDatasetData(path=str(tmp_path), validation_share=0).open("audio", CLIP, 8.0, "train")
+    assert example.captions == ("loud",) and np.allclose(example.media.samples, 0.5, atol=0.01)
 
 
 def test_opening_decodes_nothing_and_reading_names_what_is_damaged(

@@ -6,10 +6,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from videolm.errors import UserError
 from videolm.media import Audio, Part, Video, probe, read_audio, read_video, write_audio, write_frames, write_video
+from videolm.media import audio as media_audio
 
 RATE = 16000
 
@@ -211,3 +213,54 @@ def test_gif_is_silent_and_frames_may_sound(tmp_path: Path) -> None:
         write_video(still(4), tmp_path / "clip.gif", audio=tone())
     path = write_frames(iter(still(8).frames), 8, tmp_path / "clip.mp4", audio=tone())
     assert read_audio(path, seconds=0.9).samples.any()
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.mp4", "a.mkv", "a.m4a", "a.ts"])
+def test_reading_from_the_middle_is_a_part_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """And what lies long before it is not decoded."""
+    rng = np.random.default_rng(0)
+    swing = np.interp(np.arange(12 * 44_100), np.arange(0, 12 * 44_100, 441), rng.uniform(-0.7, 0.7, 1200))
+    sound = Audio.from_array(swing, 44_100)
+    path = tmp_path / name
+    if path.suffix in (".wav", ".flac"):
+        write_audio(sound, path)
+    elif path.suffix in (".ogg", ".mp3"):
+        soundfile.write(path, sound.samples.T, sound.rate)
+    else:
+        film = write_video(still(96), tmp_path / "film.mp4", audio=sound)
+        with av.open(str(film)) as given, av.open(str(path.with_stem("made")), "w") as made:
+            streams = {
+                s.index: made.add_stream_from_template(s)
+                for s in given.streams
+                if s.type == "audio" or (s.type == "video" and name != "a.m4a")
+            }
+            for packet in given.demux():
+                if packet.dts is not None and packet.stream.index in streams:
+                    packet.stream = streams[packet.stream.index]
+                    made.mux(packet)
+        path = path.with_stem("made")
+    whole = read_audio(path, rate=RATE)
+    decoded = 0
+    converted = media_audio._converted
+
+    def counted(frames: Any, *args: Any) -> Any:
+        nonlocal decoded
+        frames = list(frames)
+        decoded += sum(frame.samples / frame.sample_rate for frame in frames)
+        return converted(frames, *args)
+
+    monkeypatch.setattr(media_audio, "_converted", counted)
+    part = read_audio(path, rate=RATE, start=9.125, seconds=1.5)
+    expected = whole.samples[0, 146_000 : 146_000 + 24_000]
+    assert np.abs(part.samples[0] - expected).max() < 0.02 and np.abs(expected).max() > 0.5
+    assert decoded < 5
+
+
+def test_an_mp3_is_whole(tmp_path: Path) -> None:
+    """Against libsndfile, which reads it well in one piece."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 100_000).astype(np.float32)
+    soundfile.write(tmp_path / "a.mp3", noise, 44_100)
+    expected, _ = soundfile.read(tmp_path / "a.mp3", dtype="float32")
+    assert np.allclose(read_audio(tmp_path / "a.mp3", rate=44_100).samples[0], expected.clip(-1, 1), atol=1e-4)

@@ -1,14 +1,29 @@
-"""Parts of a file: what can be read by path reads the same where it lies in a larger file."""
+"""What is no file of its own reads as a file does: parts of a larger file, and bytes. What headers declare."""
 
+import io
 import warnings
 from pathlib import Path
 
+import av
 import numpy as np
 import PIL.Image
 import pytest
 
 from videolm.errors import UserError
-from videolm.media import Part, declared_frames, probe, read_image, read_video, video_windows
+from videolm.media import (
+    Audio,
+    Blob,
+    Header,
+    Part,
+    declared_frames,
+    probe,
+    read_audio,
+    read_header,
+    read_image,
+    read_video,
+    video_windows,
+    write_audio,
+)
 
 
 @pytest.fixture
@@ -80,3 +95,67 @@ def test_a_header_that_declares_days_is_damaged(film, greys):
     path.write_bytes(path.read_bytes().replace(b"00:00:02", b"99:00:02"))
     with pytest.raises(UserError, match="its header declares 356402 s"):
         declared_frames(path)
+
+
+def test_bytes_are_read_as_files_are(tmp_path, film, greys, which_frames, quarters):
+    path = film(greys(50), "film.mkv", rate=25, options={"crf": "1", "g": "10"})
+    opened = []
+
+    def blob(path: Path) -> Blob:
+        def opener():
+            opened.append(path)
+            return io.BytesIO(path.read_bytes())
+
+        return Blob(opener, f"cell of {path.name}")
+
+    assert probe(blob(path)) == probe(path) and read_header(blob(path)) == read_header(path)
+    assert which_frames(read_video(blob(path), fps=25, start=1.6, max_frames=3).frames) == [40, 41, 42]
+    PIL.Image.fromarray(quarters).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(blob(tmp_path / "a.png")).pixels, quarters)
+    write_audio(Audio.from_array(np.full(16000, 0.5), 16000), tmp_path / "a.flac")
+    assert read_audio(blob(tmp_path / "a.flac"), seconds=0.5).samples.mean() == pytest.approx(0.5, abs=1e-4)
+    assert len(opened) >= 5  # anew each time
+    (tmp_path / "empty").touch()
+    with pytest.raises(UserError, match="^cell of empty is in no format known here"):
+        read_video(blob(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.avi", "film.ts", "film.h264"])
+@pytest.mark.parametrize("fps", [8, 25])
+def test_headers_tell_how_many_frames_there_are(film, greys, name, fps):
+    path = film(greys(50), name, rate=25)
+    header = read_header(path)
+    assert (header.kind, header.width, header.height, header.channels) == ("video", 48, 32, 0)
+    assert header.frames(fps) == len(read_video(path, fps=fps))
+    assert header.frames(fps, start=0.4) == len(read_video(path, fps=fps, start=0.4))
+    assert header.frames(fps, 0.4, 1.2) == {8: 7, 25: 20}[fps]
+    assert header.frames(fps, 3.0) == 0
+
+
+def test_a_film_that_declares_no_length_is_measured_by_its_packets(film, greys, tmp_path):
+    """As a browser records them."""
+    path = film(greys(50), "film.webm", rate=25, codec="libvpx-vp9")
+    live = tmp_path / "live.webm"
+    with av.open(str(path)) as given, av.open(str(live), "w", options={"live": "1"}) as made:
+        stream = made.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                made.mux(packet)
+    assert declared_frames(live, 25) is None
+    assert read_header(live).frames(25) == 50
+
+
+def test_headers_of_sounds_pictures_and_animations(tmp_path, greys, quarters):
+    for name in ("a.wav", "a.flac"):
+        write_audio(Audio.from_array(np.zeros((2, 24_000)), 16_000), tmp_path / name)
+        assert read_header(tmp_path / name, sound=True) == Header("audio", 0, 0, 1.5, 2)
+        assert read_header(tmp_path / name, sound=True).frames(8) == 12
+        with pytest.raises(UserError, match="no format known|no moving pictures"):
+            read_header(tmp_path / name)
+    PIL.Image.fromarray(quarters).save(tmp_path / "a.png")
+    header = read_header(tmp_path / "a.png")
+    assert header == Header("image", 64, 48, 0.0, 0) and header.frames(8) == 1
+    frames = [PIL.Image.fromarray(frame) for frame in greys(10)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=100, loop=0)
+    assert read_header(tmp_path / "a.gif") == Header("video", 48, 32, pytest.approx(1.0), 0)

@@ -7,15 +7,26 @@ read_audio ──► Audio (float32 samples, rate) ─┘                       
 from videolm.media.audio import Audio, read_audio, write_audio
 from videolm.media.clip import Image, Video
 from videolm.media.fit import Fit
-from videolm.media.part import Part
-from videolm.media.read import declared_frames, probe, read_image, read_video, video_chunks, video_windows
+from videolm.media.part import Blob, Part
+from videolm.media.read import (
+    Header,
+    declared_frames,
+    probe,
+    read_header,
+    read_image,
+    read_video,
+    video_chunks,
+    video_windows,
+)
 from videolm.media.sheet import contact_sheet
 from videolm.media.source import MediaInfo
 from videolm.media.write import write_frames, write_image, write_video
 
 __all__ = [
     "Audio",
+    "Blob",
     "Fit",
+    "Header",
     "Image",
     "MediaInfo",
     "Part",
@@ -24,6 +35,7 @@ __all__ = [
     "declared_frames",
     "probe",
     "read_audio",
+    "read_header",
     "read_image",
     "read_video",
     "video_chunks",

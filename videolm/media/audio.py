@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from videolm.errors import UserError
 from videolm.files import atomic_path, check_writable
-from videolm.media.film import Film
-from videolm.media.part import Part, Readable
+from videolm.media.film import SEEK_EARLY, Film
+from videolm.media.part import Blob, Part, Readable
 from videolm.media.source import check_file, damaged
 
 Samples = NDArray[np.float32]
@@ -134,7 +134,7 @@ def read_audio(
     k * rate / fps. Where the file has no sound for a while, it is silent.
 
     Args:
-        path: the file, or a `Part` that is one.
+        path: the file, or a `Part` or `Blob` that is one.
         rate: samples a second of the result.
         channels: 1 or 2, to which others are mixed; None keeps those of the file.
         start: seconds into the file.
@@ -147,7 +147,7 @@ def read_audio(
     _check(rate, channels, start, seconds)
     if seconds is not None and seconds > MAX_SECONDS:
         raise UserError(f"seconds is {seconds:g}: one sound has {MAX_SECONDS:g} s at most")
-    pieces = list(_pieces(path, rate, channels, None if seconds is None else start + seconds))
+    pieces = list(_pieces(path, rate, channels, start, None if seconds is None else start + seconds))
     first = round(start * rate)
     end = max((at + piece.shape[1] for at, piece in pieces), default=0)
     length = max(0, end - first) if seconds is None else round(seconds * rate)
@@ -190,15 +190,18 @@ def _check(rate: int, channels: int | None, start: float, seconds: float | None)
         raise UserError(f"seconds is {seconds!r}: wanted a time above 0")
 
 
-def _pieces(path: Readable, rate: int, channels: int | None, end: float | None) -> Iterator[tuple[int, Samples]]:
-    """Unbroken stretches of a file's sound: the sample that each begins at, and its samples (c, n)."""
+def _pieces(
+    path: Readable, rate: int, channels: int | None, start: float, end: float | None
+) -> Iterator[tuple[int, Samples]]:
+    """Unbroken stretches of a file's sound from `start` seconds or earlier on: the sample that each begins at, and its
+    samples (c, n)."""
     check_file(path)
     stretch: list[AudioFrame] = []
     begin = expected = 0.0
-    blocks = _sound_file(path)
-    for time, frame in _film(path) if blocks is None else blocks:
+    blocks = _sound_file(path, start)
+    for time, frame in _film(path, start) if blocks is None else blocks:
         time = expected if time is None else time
-        if (time if end is None else min(time, end)) > MAX_SECONDS:
+        if (time if end is None else min(time, end)) - start > MAX_SECONDS:
             raise UserError(f"{path} is longer than the {MAX_SECONDS:g} s of one sound: ask for fewer seconds")
         if stretch and abs(time - expected) > GAP:
             yield _stretch(stretch, begin, rate, channels)
@@ -217,16 +220,20 @@ def _stretch(frames: list[AudioFrame], begin: float, rate: int, channels: int | 
     return round(begin * rate), _converted(frames, rate, channels or frames[0].layout.nb_channels)
 
 
-def _sound_file(path: Readable) -> Iterator[tuple[float | None, AudioFrame]] | None:
+def _sound_file(path: Readable, start: float) -> Iterator[tuple[float | None, AudioFrame]] | None:
     """What libsndfile reads; None for what it does not know."""
     try:
-        file = soundfile.SoundFile(path.open() if isinstance(path, Part) else os.fspath(path))
+        file = soundfile.SoundFile(path.open() if isinstance(path, Part | Blob) else os.fspath(path))
     except (soundfile.SoundFileError, OSError, TypeError):
+        return None
+    if file.format == "MP3":  # soundfile seeks after each block, where an mp3 then breaks off: FFmpeg reads it whole
+        file.close()
         return None
 
     def blocks() -> Iterator[tuple[float | None, AudioFrame]]:
         with closing(file):
-            read = 0
+            early = int(max(0.0, start - SEEK_EARLY)) * file.samplerate  # whole seconds: at any rate a whole sample
+            read = file.seek(min(early, file.frames)) if early and file.seekable() else 0
             while read < file.frames:
                 try:
                     block = file.read(BLOCK, "float32", always_2d=True)
@@ -240,9 +247,9 @@ def _sound_file(path: Readable) -> Iterator[tuple[float | None, AudioFrame]] | N
     return blocks()
 
 
-def _film(path: Readable) -> Iterator[tuple[float | None, AudioFrame]]:
-    with Film(path if isinstance(path, Part) else Path(path), sound=True) as film:
-        yield from film.sound()
+def _film(path: Readable, start: float) -> Iterator[tuple[float | None, AudioFrame]]:
+    with Film(path if isinstance(path, Part | Blob) else Path(path), sound=True) as film:
+        yield from film.sound(start)
 
 
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}

@@ -6,6 +6,7 @@ are not among them.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from videolm.errors import UserError
 from videolm.media.clip import Pixels
 from videolm.media.fit import MAX_PIXELS
-from videolm.media.part import Part
+from videolm.media.part import Blob, Part
 from videolm.media.source import WANTED, MediaInfo, Shown, damaged, too_large
 
 FILM_FORMATS = (
@@ -51,7 +52,7 @@ Matrix = tuple[int, int, int, int]
 class Film:
     """A video file, decoded by PyAV; or with `sound` any file that holds sound, perhaps without moving pictures."""
 
-    def __init__(self, path: Path | Part, sound: bool = False) -> None:
+    def __init__(self, path: Path | Part | Blob, sound: bool = False) -> None:
         self.path = path
         self._for_sound = sound
         self._converter = VideoReformatter()
@@ -69,10 +70,12 @@ class Film:
     def _open(self) -> None:
         # The decoder's own limit is looser than ours, which counts no alignment: it guards the memory only.
         decoding = {"max_pixels": str(2 * MAX_PIXELS)}
+        path = self.path
         try:
             # "file:" so that no name is taken for an address.
             self._container = av.open(
-                self.path.url if isinstance(self.path, Part) else f"file:{self.path}",
+                path.open() if isinstance(path, Blob) else path.url if isinstance(path, Part) else f"file:{path}",
+                "r",
                 options={"format_whitelist": FILM_FORMATS + SOUND_FORMATS * self._for_sound, **decoding},
                 metadata_errors="replace",
             )
@@ -121,8 +124,36 @@ class Film:
             duration=duration,
             frames=frames,
             rotation=90 * _quarter_turns(frame),
-            channels=next((s.channels for s in self._container.streams.audio if s.codec_context is not None), 0),
+            channels=self.channels,
         )
+
+    @property
+    def channels(self) -> int:
+        """Of its sound; 0 where it has none."""
+        return next((s.channels for s in self._container.streams.audio if s.codec_context is not None), 0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) as stored, before it is turned upright; (0, 0) where there are no moving pictures."""
+        return (self._stream.width, self._stream.height) if self._pictures() else (0, 0)
+
+    def length(self) -> float:
+        """Seconds as the file declares, or else as its packets tell; nothing is decoded. `frames` cannot follow."""
+        pictures = self._pictures()
+        declared = self.duration if pictures else (self._container.duration or 0) / av.time_base
+        if declared:
+            return declared
+        stream = pictures[0] if pictures else self._container.streams.audio[0]
+        count, first, last = 0, math.inf, -math.inf
+        with _film_errors(self.path):
+            for packet in self._container.demux(stream):
+                count += packet.size > 0
+                if packet.pts is not None and packet.time_base is not None:
+                    begin = float(packet.pts * packet.time_base)
+                    first, last = min(first, begin), max(last, begin + float((packet.duration or 0) * packet.time_base))
+        if last > first:
+            return last - first
+        return count / self.rate if pictures else 0.0  # a stream alone, whose packets have no times
 
     @property
     def rate(self) -> float:
@@ -157,9 +188,9 @@ class Film:
             self._open()
         yield from self._decode()
 
-    def sound(self) -> Iterator[tuple[float | None, AudioFrame]]:
-        """The sound in pieces, and when each is heard, in seconds from the first picture, or else the first sound; None
-        for right after the one before.
+    def sound(self, start: float = 0.0) -> Iterator[tuple[float | None, AudioFrame]]:
+        """The sound in pieces from `start` seconds or earlier on, and when each is heard, in seconds from the first
+        picture, or else the first sound; None for right after the one before.
 
         Raises:
             UserError: there is no sound, or it is damaged.
@@ -168,16 +199,36 @@ class Film:
             next(self._decode(), None)  # tells the time the film starts at
             self._container.close()
             self._open()
-        origin = self._origin
+        if start > SEEK_EARLY:
+            first = next(self._heard(), None)
+            if first is not None and first[0] is not None:
+                pieces = self._heard(seek=start - SEEK_EARLY)
+                first = next(pieces, None)
+                if first is not None and first[0] is not None and first[0] <= start:
+                    yield first
+                    yield from pieces
+                    return
+            # Some formats cannot seek, or land too late: start over and count through.
+            self._container.close()
+            self._open()
+        yield from self._heard()
+
+    def _heard(self, seek: float | None = None) -> Iterator[tuple[float | None, AudioFrame]]:
         streams = [s for s in self._container.streams.audio if s.codec_context is not None]
         if not streams:
             raise UserError(f"{self.path} holds no sound: wanted a film with sound, or a wav, flac, mp3, ...")
+        tick = streams[0].time_base or Fraction(1, av.time_base)
         with _film_errors(self.path):
+            if seek is not None:
+                try:
+                    self._container.seek(int(((self._origin or 0.0) + seek) / tick), stream=streams[0])
+                except av.FFmpegError:
+                    return
             for frame in self._container.decode(streams[0]):
                 time = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
-                if origin is None and time is not None:
-                    origin = time
-                yield None if time is None or origin is None else time - origin, frame
+                if self._origin is None and time is not None:
+                    self._origin = time
+                yield None if time is None or self._origin is None else time - self._origin, frame
 
     def _decode(self, seek: float | None = None) -> Iterator[Shown]:
         tick = self._stream.time_base or Fraction(1, av.time_base)
@@ -256,7 +307,7 @@ class Film:
 
 
 @contextmanager
-def _film_errors(path: Path | Part) -> Iterator[None]:
+def _film_errors(path: Path | Part | Blob) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:

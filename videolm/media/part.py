@@ -1,9 +1,10 @@
-"""A film or picture that lies in a larger file as it is, such as a member of a plain tar."""
+"""Films, pictures and sounds that are no file of their own: parts of a larger file, and cells of a table."""
 
 from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -35,8 +36,24 @@ class Part:
         return cast(BinaryIO, io.BufferedReader(_Bytes(self)))
 
 
-Readable = str | os.PathLike[str] | Part
-"""What clips and pictures are read from: a path, or a part of a file."""
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes that a function opens, such as the cell of a table; what is read by path can be read by blob."""
+
+    opener: Callable[[], BinaryIO]
+    """Opens them anew, as a file that can be read and sought in; they are not kept."""
+    name: str
+    """What messages call it."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    def open(self) -> BinaryIO:
+        return self.opener()
+
+
+Readable = str | os.PathLike[str] | Part | Blob
+"""What clips and pictures are read from: a path, a part of a file, or bytes that are no file."""
 
 
 class _Bytes(io.RawIOBase):

@@ -16,7 +16,7 @@ import PIL.ImageOps
 from videolm.errors import UserError
 from videolm.media.clip import Pixels
 from videolm.media.fit import MAX_PIXELS
-from videolm.media.part import Part
+from videolm.media.part import Blob, Part
 from videolm.media.source import MediaInfo, Shown, damaged, too_large
 
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "PPM", "JPEG2000")
@@ -37,7 +37,7 @@ PILLOW_ERRORS = (
 )
 
 
-def open_picture(path: Path | Part) -> Still | Animation | None:
+def open_picture(path: Path | Part | Blob) -> Still | Animation | None:
     """Open a picture by what it holds, never by its name; None where Pillow knows no such format.
 
     Raises:
@@ -45,7 +45,7 @@ def open_picture(path: Path | Part) -> Still | Animation | None:
     """
     with _pillow_errors(path):
         try:
-            picture = PIL.Image.open(path.open() if isinstance(path, Part) else path, formats=PICTURE_FORMATS)
+            picture = PIL.Image.open(path if isinstance(path, Path) else path.open(), formats=PICTURE_FORMATS)
         except PIL.UnidentifiedImageError:
             return None
         if picture.width * picture.height > MAX_PIXELS:
@@ -58,7 +58,7 @@ def open_picture(path: Path | Part) -> Still | Animation | None:
 class Still:
     """A still picture, decoded by Pillow."""
 
-    def __init__(self, path: Path | Part, picture: PIL.Image.Image) -> None:
+    def __init__(self, path: Path | Part | Blob, picture: PIL.Image.Image) -> None:
         self.path = path
         self._picture = picture
 
@@ -67,6 +67,11 @@ class Still:
 
     def __exit__(self, *_: object) -> None:
         self._picture.close()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) as stored, before it is turned upright."""
+        return self._picture.size
 
     @property
     def info(self) -> MediaInfo:
@@ -88,7 +93,7 @@ class Animation:
 
     duration: float | None = None  # known only once every frame was read: see `info`
 
-    def __init__(self, path: Path | Part, picture: PIL.Image.Image) -> None:
+    def __init__(self, path: Path | Part | Blob, picture: PIL.Image.Image) -> None:
         self.path = path
         self._picture = picture
 
@@ -99,21 +104,21 @@ class Animation:
         self._picture.close()
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self._picture.size
+
+    @property
     def rate(self) -> float:
         """Mean frames per second."""
         return self.info.fps or 10.0
 
     @cached_property
     def info(self) -> MediaInfo:
-        frames = list(self.frames())
-        return MediaInfo(
-            "video",
-            *self._picture.size,
-            fps=len(frames) / frames[-1].end,
-            duration=frames[-1].end,
-            frames=len(frames),
-            rotation=0,
-        )
+        count, end = 0, 0.0
+        for shown in self.frames():
+            count, end = count + 1, shown.end
+        return MediaInfo("video", *self.size, fps=count / end, duration=end, frames=count, rotation=0)
 
     def frames(self, start: float = 0.0) -> Iterator[Shown]:
         """Every frame in order; what is shown before `start` too, since frames build on one another."""
@@ -133,7 +138,7 @@ class Animation:
 
 
 @contextmanager
-def _pillow_errors(path: Path | Part) -> Iterator[None]:
+def _pillow_errors(path: Path | Part | Blob) -> Iterator[None]:
     try:
         yield
     except UserError:
@@ -144,7 +149,7 @@ def _pillow_errors(path: Path | Part) -> Iterator[None]:
         raise damaged(path, str(error)) from error
 
 
-def _flatten(picture: PIL.Image.Image, path: Path | Part) -> Pixels:
+def _flatten(picture: PIL.Image.Image, path: Path | Part | Blob) -> Pixels:
     """(H, W, 3) uint8 of a picture in any of Pillow's modes, transparency on white."""
     if picture.mode.startswith("I"):  # grey of 16 bits, in a wider type for some formats
         grey = np.asarray(picture)

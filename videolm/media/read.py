@@ -11,7 +11,9 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from videolm.errors import UserError
 from videolm.media.clip import Image, Pixels, Video, check_fps
 from videolm.media.film import Film
 from videolm.media.fit import AnyFit, Fit, check_fit, place
-from videolm.media.part import Part, Readable
+from videolm.media.part import Blob, Part, Readable
 from videolm.media.picture import Animation, Still, open_picture
 from videolm.media.source import Damaged, MediaInfo, Shown, check_file, damaged
 
@@ -47,6 +49,55 @@ def probe(path: Readable) -> MediaInfo:
     """
     with _open(path) as source:
         return source.info
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header of a file declares."""
+
+    kind: Literal["video", "image", "audio"]
+    width: int
+    """Pixels as stored, before it is turned upright; 0 of a sound."""
+    height: int
+    seconds: float
+    """0 of a picture."""
+    channels: int
+    """Of its sound; 0 where it has none."""
+
+    def frames(self, fps: float, start: float = 0.0, stop: float | None = None) -> int:
+        """How many frames `read_video` gives at `fps` from `start` to `stop` seconds; of a sound, how many it lasts."""
+        if self.kind == "image":
+            return 1
+        seconds = (self.seconds if stop is None else min(stop, self.seconds)) - start
+        whole = math.floor((seconds + SLACK) * fps) if self.kind == "audio" else math.ceil((seconds - SLACK) * fps)
+        return max(0, whole)
+
+
+def read_header(path: Readable, *, sound: bool = False) -> Header:
+    """What a file's header declares, with nothing decoded; an animation, which declares no length, is read whole.
+
+    Args:
+        path: as for `read_video`, or a picture.
+        sound: it may be a sound file too.
+
+    Raises:
+        UserError: as `probe`, for what the header shows.
+    """
+    if sound:
+        check_file(path)
+        source: Film | Animation | Still = Film(path if isinstance(path, Part | Blob) else Path(path), sound=True)
+    else:
+        source = _open(path)
+    with source:
+        if isinstance(source, Still):
+            return Header("image", *source.size, seconds=0.0, channels=0)
+        if isinstance(source, Animation):
+            return Header("video", *source.size, seconds=source.info.duration or 0.0, channels=0)
+        seconds = source.length()
+        if seconds > LONGEST_FILM:
+            raise damaged(path, f"its header declares {seconds:.0f} s")
+        width, height = source.size
+        return Header("video" if width else "audio", width, height, seconds, source.channels)
 
 
 def declared_frames(path: Readable, fps: float = 8.0) -> int | None:
@@ -81,7 +132,7 @@ def read_video(
     """Read a film or an animation.
 
     Args:
-        path: a film (mp4, mov, mkv, webm, avi, ...) or an animated GIF, WebP or PNG; or a `Part` that is one.
+        path: a film (mp4, mov, mkv, webm, avi, ...) or an animated GIF, WebP or PNG; or a `Part` or `Blob` that is one.
         fps: frames per second of the result; None takes every frame of the file, at its mean rate.
         size: (height, width) of the result; None keeps that of the file.
         fit: "crop" fills the size and cuts what sticks out, "letterbox" shows all between black bars,
@@ -229,7 +280,7 @@ def read_image(path: Readable, *, size: tuple[int, int] | None = None, fit: AnyF
 def _open(path: Readable) -> Film | Animation | Still:
     """Open a file by what it holds, never by its name."""
     check_file(path)
-    path = path if isinstance(path, Part) else Path(path)
+    path = path if isinstance(path, Part | Blob) else Path(path)
     return open_picture(path) or Film(path)
 
 

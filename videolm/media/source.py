@@ -11,7 +11,7 @@ from typing import Literal
 from videolm.errors import UserError
 from videolm.media.clip import Pixels
 from videolm.media.fit import MAX_PIXELS
-from videolm.media.part import Part, Readable
+from videolm.media.part import Blob, Part, Readable
 
 WANTED = "wanted a film (mp4, mov, mkv, webm, ...), an animation (gif, webp) or a picture (png, jpg, ...)"
 
@@ -66,7 +66,9 @@ def too_large(path: Readable, width: float | None = None, height: float | None =
 
 
 def check_file(path: Readable) -> None:
-    """Raise `UserError` for a file that is missing, empty, or cannot be read."""
+    """Raise `UserError` for a file that is missing, empty, or cannot be read. What a blob opens is not looked at."""
+    if isinstance(path, Blob):
+        return
     file = path.file if isinstance(path, Part) else Path(path)
     if file.is_dir():
         raise UserError(f"{path} is a folder: {WANTED}")

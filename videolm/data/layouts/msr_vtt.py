@@ -1,20 +1,20 @@
 """MSR-VTT (Xu et al., CVPR 2016): `video0.mp4` ..., and a JSON with twenty captions a clip.
 
-    MSRVTT/
-      train_val_videodatainfo.json    {"videos": [{"video_id", "split", ...}], "sentences": [{"video_id", "caption"}]}
-      TrainValVideo/video0.mp4 ...
+MSRVTT/train_val_videodatainfo.json  {"videos": [{"video_id", "split", ...}], "sentences": [{"video_id", "caption"}]}
+MSRVTT/TrainValVideo/video0.mp4 ...
 
-The files are cut already: "start time" and "end time" are of the films that they were cut from.
+The files are cut already; whoever has the films that they were cut from says so, and then "start time" and "end time"
+count.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from videolm.data.clips import Catalogue, Clip, ClipData
 from videolm.data.example import Split
-from videolm.data.layouts.files import films_of, read_json_file
+from videolm.data.layouts.files import films_of, not_there, read_json_file
 from videolm.errors import UserError
 
 SPLITS: dict[str, Split] = {"train": "train", "validate": "validation", "val": "validation"}
@@ -27,28 +27,32 @@ class MsrVttData(ClipData):
     kind: Literal["msr_vtt"] = "msr_vtt"
     path: str
     """The folder with the clips, in sub-folders too, and one or more of its JSON files."""
+    uncut: bool = False
+    """The files are the whole films, from which "start time" to "end time" is the clip."""
+
+    wanted: ClassVar[str] = "a JSON with 'videos' and 'sentences', of clips to train on"
 
     def catalogue(self) -> Catalogue:
-        films = films_of(Path(self.path))
+        films = films_of(self.path)
         captions: dict[str, list[str]] = {}
-        splits: dict[str, Split] = {}
+        videos: dict[str, tuple[Split, float, float | None, Path]] = {}
         for table in sorted(Path(self.path).rglob("*.json")):
             told = read_json_file(table)
             if not (isinstance(told, dict) and {"videos", "sentences"} <= told.keys()):
                 continue
             try:
                 for video in told["videos"]:
-                    if video["split"] in SPLITS:
-                        splits[video["video_id"]] = SPLITS[video["split"]]
+                    cut = (float(video["start time"]), float(video["end time"])) if self.uncut else (0.0, None)
+                    if split := SPLITS.get(video["split"]):
+                        videos[video["video_id"]] = (split, *cut, table)
                 for sentence in told["sentences"]:
                     captions.setdefault(sentence["video_id"], []).append(sentence["caption"])
-            except (KeyError, TypeError) as error:
-                raise UserError(f"{table} is not as MSR-VTT has it: {error} is missing") from error
-        if not splits:
-            raise UserError(f"{self.path} holds no JSON with 'videos' and 'sentences', as MSR-VTT has it")
+            except (KeyError, TypeError, ValueError) as error:
+                needs = "videos need video_id, split, start time and end time, sentences video_id and caption"
+                raise UserError(f"{table} is not as MSR-VTT has it ({error!r}): {needs}") from error
         found = [
-            Clip(films[name], tuple(captions.get(name, ())), split=split)
-            for name, split in splits.items()
+            Clip(films[name], tuple(captions.get(name, ())), start=start, stop=stop, split=split)
+            for name, (split, start, stop, _) in videos.items()
             if name in films
         ]
-        return Catalogue(found, [(name, "the film is not there") for name in splits if name not in films])
+        return Catalogue(found, [not_there(name, about[-1]) for name, about in videos.items() if name not in films])

@@ -1,23 +1,27 @@
 """Something-Something V2 (arXiv 1706.04261): `1234.webm` ..., and a JSON a split.
 
-something-something-v2-train.json    [{"id", "label", "template", "placeholders"}]   (or labels/train.json)
+something-something-v2-train.json          [{"id", "label", "template", "placeholders"}]   (or labels/train.json)
+something-something-v2-validation.json     (or labels/validation.json)
 20bn-something-something-v2/1234.webm ...
+
+`labels.json`, which numbers the classes, is not needed: a class is its own name here.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from videolm.data.clips import Catalogue, Clip, ClipData
 from videolm.data.example import Split
-from videolm.data.layouts.files import films_of, first_of, read_json_file
+from videolm.data.layouts.files import films_of, first_of, not_there, read_json_file
 from videolm.errors import UserError
 
 FILES: dict[Split, list[str]] = {
-    "train": ["something-something-v2-train.json", "labels/train.json"],
-    "validation": ["something-something-v2-validation.json", "labels/validation.json"],
+    "train": ["something-something-v2-train.json", "train.json"],
+    "validation": ["something-something-v2-validation.json", "validation.json"],
 }
+FIELDS = ("id", "label", "template")
 
 
 class SomethingData(ClipData):
@@ -28,25 +32,26 @@ class SomethingData(ClipData):
     path: str
     """The folder with the clips and the JSON files, in sub-folders too."""
 
+    wanted: ClassVar[str] = f"{FILES['train'][0]} with an entry for every clip"
+
     def catalogue(self) -> Catalogue:
         folder = Path(self.path)
-        films = films_of(folder)
+        films = films_of(self.path)
         found: list[Clip] = []
-        missing: list[tuple[str, str]] = []
+        left_out: list[tuple[str, str]] = []
         for split, names in FILES.items():
             table = first_of(folder, names)
             if table is None:
                 continue
             for row in read_json_file(table):
                 try:
-                    name, caption, template = str(row["id"]), row["label"], row["template"]
+                    name, caption, template = (str(row[field]) for field in FIELDS)
                 except (KeyError, TypeError) as error:
-                    raise UserError(f"{table} is not as Something-Something has it: {error} is missing") from error
+                    needs = f"every entry needs {', '.join(FIELDS)}"
+                    raise UserError(f"{table} is not as Something-Something has it ({error!r}): {needs}") from error
                 if name in films:
                     label = template.replace("[", "").replace("]", "")
                     found.append(Clip(films[name], (caption,), label, split=split))
                 else:
-                    missing.append((name, "the film is not there"))
-        if not found and not missing:
-            raise UserError(f"{folder} holds no {FILES['train'][0]}")
-        return Catalogue(found, missing)
+                    left_out.append(not_there(name, table))
+        return Catalogue(found, left_out)

@@ -9,11 +9,12 @@ import glob
 import json
 import tarfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from videolm.data.clips import Catalogue, Clip, ClipData, split_by_name
-from videolm.data.example import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from videolm.data.clips import READERS, Catalogue, Clip, ClipData
+from videolm.data.example import IMAGE_SUFFIXES, SOUND_SUFFIXES, VIDEO_SUFFIXES
 from videolm.errors import UserError
 from videolm.media import Part
 from videolm.progress import progress
@@ -21,22 +22,23 @@ from videolm.progress import progress
 
 class WebDatasetData(ClipData):
     """WebDataset tars; the files of a sample share the name before the first dot, captions are its .txt or .json, its
-    class is its .cls. Which split a sample is of follows from the tar's name and its own."""
+    class is its .cls."""
 
     kind: Literal["webdataset"] = "webdataset"
     path: str
     """A plain .tar, a folder of them (sub-folders too), or a pattern such as `shards/0000[0-3].tar`."""
 
+    wanted: ClassVar[str] = "00001.mp4 with 00001.txt and so on"
+
     def catalogue(self) -> Catalogue:
         tars = find_tars(self.path)
-        found: list[Clip] = []
-        with progress(len(tars), "open tars", "tar") as bar:
-            for tar in tars:
-                found += read_tar(tar, self.validation_share)
+        every = Catalogue([], [])
+        with ThreadPoolExecutor(READERS) as pool, progress(len(tars), "open tars", "tar") as bar:
+            for found in pool.map(read_tar, tars):
+                every.clips.extend(found.clips)
+                every.left_out.extend(found.left_out)
                 bar.update()
-        if not found:
-            raise UserError(f"no clips in {self.path}: wanted 00001.mp4 with 00001.txt and so on")
-        return Catalogue(found)
+        return every
 
 
 def find_tars(path: str) -> list[Path]:
@@ -53,16 +55,31 @@ def find_tars(path: str) -> list[Path]:
     return sorted(tars)
 
 
-def read_tar(path: Path, validation_share: float) -> list[Clip]:
-    """The films and pictures of a tar."""
-    found = []
-    for key, parts in samples(path).items():
+def read_tar(path: Path) -> Catalogue:
+    """The films and pictures of a tar, and its sounds where a sample has nothing else.
+
+    A tar that is broken is left out, and a sample whose caption is.
+    """
+    clips: list[Clip] = []
+    left_out: list[tuple[str, str]] = []
+    try:
+        every = samples(path)
+    except UserError as error:
+        return Catalogue([], [(str(path), str(error))])
+    for key, parts in every.items():
         shown = [part for part in parts if _suffix(part) in VIDEO_SUFFIXES + IMAGE_SUFFIXES]
+        shown = shown or [part for part in parts if _suffix(part) in SOUND_SUFFIXES]
         if shown:
-            told, split = captions(parts), split_by_name(f"{path.name}/{key}", validation_share)
-            label = next((_text(part).strip() for part in parts if _suffix(part) == ".cls"), "")
-            found += [Clip(part, told, label, split=split) for part in shown]
-    return found
+            try:
+                told = captions(parts)
+                label = next((_text(part).strip() for part in parts if _suffix(part) == ".cls"), "")
+            except UserError as error:
+                left_out.append((str(shown[0]), str(error)))
+                continue
+            clips += [
+                Clip(part, told, label, _suffix(part) in SOUND_SUFFIXES, group=f"{path.name}/{key}") for part in shown
+            ]
+    return Catalogue(clips, left_out)
 
 
 def samples(path: Path) -> dict[str, list[Part]]:
