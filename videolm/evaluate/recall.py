@@ -49,9 +49,9 @@ def evaluate_recall(
     data = []
     for name in recipe.datasets:
         served = tuple(task for task in recipe.weights if recipe.serves(name, task))
-        shards = {source: Shard(place / name / "train" / source) for source in recipe.sources(name)}
+        sources = {source: Shard(place / name / "train" / source) for source in recipe.sources(name)}
         if served:
-            data.append(TokenData(shards, 1.0, served, recipe.formats[0]))
+            data.append(TokenData(sources, 1.0, served, recipe.formats[0]))
     layouts = [model.layout(variant) for variant in model.tasks.variants()]
     limits = recipe.lm_training.examples
     mixture = Mixture(
