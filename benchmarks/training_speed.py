@@ -39,6 +39,7 @@ from videolm.tasks import TASKS
 from videolm.tasks.task_set import TaskSet
 from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS
+from videolm.train.hardware import measured_flops
 from videolm.vocabulary import Vocabulary
 
 RUNGS = {
@@ -62,17 +63,18 @@ def main() -> None:
         worker = context.Process(target=work, args=(theirs, rung, args), daemon=True)
         worker.start()
         theirs.close()
-        workers[rung] = ours
+        workers[rung] = ours, worker
         ours.recv()  # made, and one step done, before the next one starts
     seconds: dict[str, list[float]] = {rung: [] for rung in workers}
     for _ in range(args.rounds):
-        for rung, pipe in workers.items():
+        for rung, (pipe, _) in workers.items():
             pipe.send("step")
             seconds[rung].append(pipe.recv())
     report = []
-    for rung, pipe in workers.items():
+    for rung, (pipe, worker) in workers.items():
         pipe.send("end")
         found = pipe.recv()
+        worker.join()  # to free gigabytes takes time, which the next one's product would share
         took = median(seconds[rung])
         first, before = (report[0], report[-1]) if report else (None, None)
         row = {
@@ -153,7 +155,7 @@ def work(pipe: Connection, rung: str, args: argparse.Namespace) -> None:
     # The trunk's own products; a layer's attention is two products forward, twice that backward, over half the pairs.
     weights = sum(weight.numel() for name, weight in model.named_parameters() if "layers." in name and weight.ndim > 1)
     flops = tokens * (6 * weights + 6 * args.layers * args.width * layout.length) + 6 * head
-    speed = args.peak_tflops * 1e12 if args.peak_tflops else product_speed(dtype, device)
+    speed = args.peak_tflops * 1e12 if args.peak_tflops else measured_flops(torch.device(device), dtype)
     pipe.send({"tokens": tokens, "peak": peak, "flops": flops, "flops_per_second": speed})
 
 
@@ -258,20 +260,6 @@ def high_water() -> int:
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found, "peak memory is read from /proc, which Linux has"
     return int(found[1]) * 1024
-
-
-def product_speed(dtype: torch.dtype, device: str) -> float:
-    """Floating-point operations a second of a large matrix product, the best of five."""
-    side = 8192 if device == "cuda" else 2048
-    a = torch.randn(side, side, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(5):
-        began = perf_counter()
-        a @ a
-        if device == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, perf_counter() - began)
-    return 2 * side**3 / best
 
 
 if __name__ == "__main__":

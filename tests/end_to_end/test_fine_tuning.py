@@ -75,3 +75,19 @@ def test_adapters_change_the_trunks_maps_and_special_ids_alone(folder: Path) -> 
     assert all("_proj" in name or "special" in name for name in changed)
     names = load_file(run / "lm_training" / "adapters" / "adapter_model.safetensors").keys()
     assert all("lora_" in name or "special" in name for name in names)
+
+
+def test_a_model_without_sound_learns_to_hear(tmp_path: Path, tiny_model: Path) -> None:
+    words = ["train", "finetune", "--from", str(tiny_model), "--out", str(tmp_path / "run"), *shlex.split(FEW)]
+    words += ["--tasks", "{video_to_audio: 1}", "--audio_tokenizer", "{pretrained: shipped}"]
+    assert main([*words, "--data", "{kind: shapesworld, clips: 4, validation_clips: 1}"]) == 0
+    before, after = VideoLM.from_pretrained(tiny_model), VideoLM.from_pretrained(tmp_path / "run" / "model")
+    assert after.vocabulary.specials[: len(before.vocabulary.specials)] == before.vocabulary.specials
+    assert after.vocabulary.visual == before.vocabulary.visual
+    assert before.vocabulary.audio_levels == 0 and after.audio is not None
+    after.vocabulary.check_audio(after.audio.levels, after.audio.codebook_size)
+    scene = shapesworld.draw_scene(5, 0)
+    clip = Video(shapesworld.render(scene, 17, (32, 32)), 8.0)
+    (sound,) = after(task="video_to_audio", video=clip).sounds
+    assert sound.rate == after.audio.sample_rate
+    assert len(sound) == round(17 / 8 * sound.rate)

@@ -90,6 +90,22 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_a_run_that_is_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(tmp_path: Path) -> None:
+    tiny, run = runpy.run_path(str(TINY)), tmp_path / "run"
+    killed = launch(str(TINY), str(run))
+    killed.communicate(timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    checkpoints = run / "checkpoints"
+    assert max(checkpoints.glob("step-*")).name == "step-00000003"
+    assert [path.name for path in checkpoints.glob(".*")] == [".step-00000004.tmp"]  # the half of one
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the one that was killed
+    ends = [tiny["run"](tmp_path / name, 1) for name in ("run", "whole")]
+    torch.set_num_threads(threads)
+    assert equal_all(*ends) and not list(checkpoints.glob(".*"))
+
+
+@pytest.mark.slow
 def test_two_processes_train_one_tokenizer(tmp_path: Path) -> None:
     """Each sees clips of its own, both have one codebook, and the first alone writes."""
     for name, processes in (("two", 2), ("one", 1)):

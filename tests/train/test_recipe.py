@@ -71,6 +71,7 @@ def test_a_section_may_start_from_a_preset(tmp_path: Path) -> None:
         ("shapesworld/tiny", {"data.tasks": "[text_to_video]"}, "no data set serves image_to_video"),
         ("shapesworld/tiny", {"replay_data": "{kind: shapesworld}"}, "name it with --from"),
         ("shapesworld/tiny", {"start": "nowhere"}, "the model folder nowhere does not exist"),
+        ("shapesworld/tiny", {"start": "shipped", "lm.num_layers": "4"}, "lm.num_layers comes with the model"),
     ],
 )
 def test_mistakes_are_named(name: str, overrides: dict[str, str], message: str) -> None:

@@ -9,7 +9,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from videolm.errors import UserError
+from videolm.train import checkpoint
 from videolm.train.checkpoint import Checkpoints, Stored
 from videolm.train.engine import Engine, EngineConfig, Piece
 from videolm.train.log import Log, Work
@@ -200,5 +201,20 @@ def main(folder: Path) -> None:
     (folder / f"found-{rank}.json").write_text(json.dumps(found))
 
 
+def die_writing(folder: Path) -> None:
+    """Train until SIGKILL half-way through writing the checkpoint of step 4."""
+    write = checkpoint._write
+
+    def half(target: Path, rank: int, pieces: Iterable[Piece]) -> None:
+        write(target, rank, pieces)
+        if "00000004" in target.name:
+            path = next(target.iterdir())
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint._write = half
+    run(folder, 1)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (main if "RANK" in os.environ else die_writing)(Path(sys.argv[1]))

@@ -105,7 +105,7 @@ class Recipe(Config):
     """A Python file that declares tasks of your own."""
     start: str = ""
     """The model to go on from (`--from`): a folder, a hub name or `shipped`. Its tokenizers, formats, text encoder and
-    language model are then taken in place of the recipe's."""
+    language model are then taken in place of the recipe's; one without sound may be given an audio tokenizer."""
     replay: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Share of the steps in which that model's own tasks are trained on, so that they are not forgotten."""
     replay_data: DataConfig | None = None
@@ -263,15 +263,14 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe
     changes = {key: _chosen(key, value) for key, value in (overrides or {}).items()}
     data = _read(name)
     if start := changes.get("start", data.get("start")):
-        data |= _parts_of(str(start))
-        changes = {key: value for key, value in changes.items() if key.partition(".")[0] not in FROM_MODEL}
+        brought = _parts_of(str(start))
+        for key in changes:
+            if key.partition(".")[0] in brought.keys() - {"sampling"}:
+                raise UserError(f"{key} comes with the model that training goes on from: leave it out")
+        data |= brought
     if backbone := changes.get("backbone", data.get("backbone")):
         data["lm"] = {**(data.get("lm") or {}), **llama_settings(str(backbone))}
     return parse(Recipe, data, changes, source=name)
-
-
-FROM_MODEL = ("tokenizer", "audio_tokenizer", "lm", "backbone", "text", "formats", "fps", "text_length", "sampling")
-"""Settings that a model to start from brings along."""
 
 
 def _parts_of(start: str) -> dict[str, Any]:
@@ -279,9 +278,10 @@ def _parts_of(start: str) -> dict[str, Any]:
     folder = model_folders.model_folder(start)
     tasks, index = model_folders.load_tasks(folder), model_folders.load_index(folder)
     here: dict[str, Any] = {"pretrained": start}
+    sound = {"audio_tokenizer": here} if model_folders.AUDIO_TOKENIZER in index else {}
     return {
         "tokenizer": here,
-        "audio_tokenizer": here if model_folders.AUDIO_TOKENIZER in index else None,
+        **sound,
         "lm": model_folders.load_lm_config(folder).architecture,
         "backbone": "",
         "text": {"pretrained": str(folder / model_folders.TEXT)},
