@@ -1,5 +1,5 @@
-"""A new task taught to the model that ships, with and without replay, whole and by adapters: what it learns, and what it
-still knows of the tasks it had.
+"""A new task taught to the model that ships, with and without replay, whole and by adapters: what it learns, and what
+it still knows of the tasks it had.
 
     python benchmarks/fine_tuning.py [--steps 400] [--samples 128]
 
