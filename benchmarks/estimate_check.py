@@ -1,12 +1,13 @@
 """What `videolm estimate` says of a recipe's step, beside real steps on this machine: seconds and peak memory.
 
-Claim: both within 15%. Run: python benchmarks/estimate_check.py RECIPE [--steps 4] [--json] [--key value ...]
+Claim: both within 15%. Run: python benchmarks/estimate_check.py RECIPE [--steps 4] [--rounds 3] [--json] [--key value ...]
 
 The real steps are the recipe's own: the whole model under its engine and optimiser, with its average, rows of every
 variant of its mixture in their batches (their ids are templates; no data is read), in processes of their own. Seconds
 are means over the variants by their shares, of each the median. Memory is the most that a process had, less what it had
 with all libraries loaded and no model, where malloc gives back at once what is freed (it may keep a fifth more); on a
-GPU, the most that was allocated. The estimate is made after that, from steps through one and two layers.
+GPU, the most that was allocated. The estimate of seconds, from steps through one and two layers, is made in turn with
+real steps for some rounds, since a machine's speed is not the same all the time; medians of the rounds are compared.
 """
 
 import argparse
@@ -40,16 +41,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("--steps", type=int, default=4, help="of every variant, the first of which is not counted")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     args, rest = parser.parse_known_args()
     changes = overrides(rest)
-    measured = {"seconds": in_process(seconds_a_step, args.recipe, changes, args.steps)}
-    os.environ.update(KEEP_NOTHING)
-    measured["gigabytes"] = in_process(gigabytes, args.recipe, changes, 2)
     plan = Plan(load_recipe(args.recipe, changes))
+    told, took = [], []
+    for _ in range(args.rounds):
+        told.append(in_process(estimated, args.recipe, changes))
+        took.append(in_process(seconds_a_step, args.recipe, changes, args.steps))
+    os.environ.update(KEEP_NOTHING)
     engine = plan.recipe.engine
     memory = plan.memory(engine.zero_stage, 1, plan.activations(engine.checkpoint_activations))
-    estimate = {"seconds": plan.speed().seconds, "gigabytes": memory.total / 1e9}
+    estimate = {"seconds": statistics.median(told), "gigabytes": memory.total / 1e9}
+    measured = {
+        "seconds": statistics.median(took),
+        "gigabytes": in_process(gigabytes, args.recipe, changes, 2),
+    }
     found = {
         what: {"estimate": estimate[what], "measured": measured[what], "ratio": estimate[what] / measured[what]}
         for what in estimate
@@ -64,10 +72,15 @@ def main() -> None:
     print(table(rows))
 
 
-def in_process(measure: Callable[[str, dict[str, str], int], float], *args: Any) -> float:
+def in_process(measure: Callable[..., float], *args: Any) -> float:
     """What a function returns in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(measure, *args).result()
+
+
+def estimated(recipe: str, changes: dict[str, str]) -> float:
+    """Seconds of a step, as they are told."""
+    return Plan(load_recipe(recipe, changes)).speed().seconds
 
 
 def seconds_a_step(recipe: str, changes: dict[str, str], steps: int) -> float:

@@ -50,6 +50,11 @@ def test_evaluation_scenes_are_not_training_scenes_and_keep_their_split() -> Non
     assert not training & set(shapes.scenes(50, "train"))
 
 
+def test_a_task_is_judged_without_its_text(model: VideoLM) -> None:
+    scores = [shapes.evaluate_task(model, "image_to_video", 3, batch=2, prompted=told) for told in (True, False)]
+    assert [each["samples"] for each in scores] == [3, 3]
+
+
 def test_a_task_without_inputs_cannot_be_judged(model: VideoLM) -> None:
     with pytest.raises(UserError, match="takes nothing"):
         shapes.evaluate_task(model, "unconditional_video", 2)

@@ -83,6 +83,17 @@ def test_pictures_are_taken_in_every_form(model: VideoLM, tmp_path: Path) -> Non
     assert np.array_equal(clips[0][0], pixels)
 
 
+def test_without_prompts_there_is_an_output_for_each_of_the_media(model: VideoLM) -> None:
+    pixels = [noise(1).frames[0], noise(2).frames[1]]
+    for form in (pixels, [PIL.Image.fromarray(each) for each in pixels]):
+        both = model(image=form, generator=[generator(0), generator(1)]).videos
+        assert [np.array_equal(clip.frames[0], each) for clip, each in zip(both, pixels, strict=True)] == [True, True]
+    frames = [PIL.Image.fromarray(frame) for frame in noise(5).frames]
+    assert len(model(video=frames, generator=generator(0)).videos) == 1  # pictures of one clip
+    with pytest.raises(UserError, match="2 inputs were given for 3 prompts"):
+        model([PROMPT] * 3, image=pixels)
+
+
 def test_text_to_image_makes_one_frame(model: VideoLM) -> None:
     out = model(PROMPT, task="text_to_image")
     assert out.frames.shape == (1, 1, 32, 32, 3)

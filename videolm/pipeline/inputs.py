@@ -63,7 +63,7 @@ class Inputs:
     Args:
         task: whose inputs they are.
         values: by the names of `Task.takes`, and "mask".
-        prompts: how many there are.
+        prompts: how many there are (`asked_for`).
         fps, size, frames: of the model's clips; size is (height, width).
         rate: samples a second of its sounds, if it has any.
 
@@ -88,7 +88,7 @@ class Inputs:
         for name in dict.fromkeys(task.given_as(part) for part in task.inputs):
             if name not in values or name == "text":
                 continue
-            each = one_each(values[name], prompts)
+            each = one_each(name, values[name], prompts)
             if name == "audio":
                 self.sounds = [self._sound(value) for value in each]
             else:
@@ -178,9 +178,21 @@ class Inputs:
         return picture_mask(value if isinstance(value, Image) else Image.from_array(np.asarray(value)), *self.size)
 
 
-def one_each(value: Any, prompts: int) -> list[Any]:
+def one_each(name: str, value: Any, prompts: int) -> list[Any]:
     """The inputs of a call: the one given for all prompts, or one for each."""
-    several = isinstance(value, list | tuple) and bool(value) and not isinstance(value[0], PIL.Image.Image)
-    if several and len(value) != prompts:
-        raise UserError(f"{len(value)} inputs were given for {prompts} prompts")
-    return list(value) if several else [value]
+    each = _several(name, value)
+    if each and len(each) != prompts:
+        raise UserError(f"{len(each)} inputs were given for {prompts} prompts")
+    return each or [value]
+
+
+def asked_for(prompts: Sequence[str], media: Mapping[str, Any]) -> int:
+    """How many outputs a call asks for: one for each prompt, or without any for each of the media."""
+    return len(prompts) or max([1, *(len(_several(name, value)) for name, value in media.items() if name != "mask")])
+
+
+def _several(name: str, value: Any) -> list[Any]:
+    """What is given as one for each output, where it is; pictures given for a clip are its frames."""
+    if not isinstance(value, list | tuple) or not value:
+        return []
+    return [] if isinstance(value[0], PIL.Image.Image) and name not in PICTURES else list(value)

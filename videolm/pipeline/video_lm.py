@@ -23,7 +23,7 @@ from videolm.generate.engine import Output, TextInput, decode
 from videolm.generate.sampling import Sampling
 from videolm.media import Image, Video, write_audio, write_image, write_video
 from videolm.pipeline.folder import Parts, load_model, model_folder, save_model
-from videolm.pipeline.inputs import AudioInput, ImageInput, Inputs, MaskInput, VideoInput, misfit
+from videolm.pipeline.inputs import AudioInput, ImageInput, Inputs, MaskInput, VideoInput, asked_for, misfit
 from videolm.sequence import Layout, lay_out
 from videolm.tasks import Audio, Task, Text, Variant, Visual
 from videolm.tokenizers.audio.protocol import AudioTokenizer
@@ -180,7 +180,8 @@ class VideoLM:
         """Generate clips.
 
         Args:
-            prompt: one or several; `num_videos_per_prompt` clips are made of each, in order.
+            prompt: one or several; `num_videos_per_prompt` clips are made of each, in order. Without any, of each of
+                the pictures, clips or sounds given.
             task: by default the one that the inputs given call for.
             image: the first frame: a picture, an array (H, W, 3) or a file, cut and resized to the model's size; or a
                 list of them, one for each prompt.
@@ -217,10 +218,11 @@ class VideoLM:
         values = {name: value for name, value in values.items() if value is not None}
         variant = self.choose(values, task, num_frames=num_frames, height=height, width=width)
         shape = variant.format
+        prompts = prompts or [""] * asked_for(prompts, values)
         inputs = Inputs(
             variant.task,
             values,
-            len(prompts) or 1,
+            len(prompts),
             fps=self.tasks.fps,
             size=(shape.height, shape.width),
             frames=shape.frames,
@@ -231,7 +233,7 @@ class VideoLM:
         changes |= {"top_k": top_k, "top_p": top_p}
         changes = {name: value for name, value in changes.items() if value is not None}
         sampling = parse(Sampling, self.sampling.model_dump(), changes)
-        prompts = [text for text in prompts or [""] for _ in range(num_videos_per_prompt)]
+        prompts = [text for text in prompts for _ in range(num_videos_per_prompt)]
         codes, tokens = self._generate(
             self.layout(variant),
             prompts,
