@@ -1,6 +1,7 @@
 """What `videolm estimate` says of a recipe's step, beside real steps on this machine: seconds and peak memory.
 
-Claim: both within 15%. Run: python benchmarks/estimate_check.py RECIPE [--steps 4] [--rounds 3] [--json] [--key value ...]
+Claim: both within 15%.
+Run: python benchmarks/estimate_check.py RECIPE [--steps 4] [--rounds 3] [--json] [--key value ...]
 
 The real steps are the recipe's own: the whole model under its engine and optimiser, with its average, rows of every
 variant of its mixture in their batches (their ids are templates; no data is read), in processes of their own. Seconds
