@@ -10,7 +10,8 @@ from torch import Tensor
 
 
 def rotary_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (n, head_dim / 2) of positions (n, axes): float64 for positions in float64, which stay exact
+    """Cosines and sines (..., head_dim / 2) of positions (..., axes):
+    float64 for positions in float64, which stay exact
     however far a stream has come, else float32.
 
     Frequency i turns with axis i mod axes. Worked example: 6 frequencies and 3 axes deal frequencies 0 and 3 to time,
@@ -20,12 +21,12 @@ def rotary_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor
     positions = positions if positions.dtype == torch.float64 else positions.float()
     step = torch.arange(pairs, device=positions.device)
     frequencies = theta ** -((step // axes) * axes / pairs).to(positions.dtype)
-    angles = positions[:, step % axes] * frequencies
+    angles = positions[..., step % axes] * frequencies
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the halves of each head: x (b, heads, n, head_dim) with a table (n, head_dim / 2)."""
+    """Turn the halves of each head: x (b, heads, n, head_dim) with a table (n, head_dim / 2) or (b, 1, n, ...)."""
     one, two = x.chunk(2, dim=-1)
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return torch.cat([one * cos - two * sin, two * cos + one * sin], dim=-1)

@@ -14,7 +14,7 @@ from videolm.errors import UserError
 from videolm.evaluate import recall
 from videolm.evaluate.shapes import evaluate_task
 from videolm.evaluate.world import World
-from videolm.generate.engine import Output
+from videolm.generate.row import Plan
 from videolm.media import Image, Video, read_audio, read_video, write_audio, write_image, write_video
 from videolm.pipeline.folder import find_audio_tokenizer
 from videolm.shapes import Format
@@ -216,11 +216,8 @@ def test_recall_counts_the_codes_that_come_back(
         known.append(rows.ids)
         return rows
 
-    def right(
-        model: object, rows: torch.Tensor, positions: object, prefix: int, outputs: list[Output], *_: object
-    ) -> object:
-        hidden = torch.cat([rows[:, out.start : out.stop] - out.ids.start for out in outputs], 1)
-        assert not hidden.any()  # the decoder is not shown the answer
+    def right(model: object, plan: Plan, rows: torch.Tensor, *_: object) -> object:
+        assert rows.shape[1] == plan.prefix  # the decoder is not shown the answer
         return known[-1]
 
     known: list[torch.Tensor] = []

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from videolm.generate.engine import Output, TextInput
+from videolm.generate.row import Plan, TextInput
 from videolm.model.config import LMConfig, PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
 from videolm.sequence import Layout, lay_out
@@ -44,8 +44,8 @@ def layout() -> Layout:
 
 
 @pytest.fixture(scope="session")
-def outputs(layout: Layout) -> list[Output]:
-    return [Output(span.kind, span.start, span.stop, span.ids) for span in layout.outputs]
+def plan(layout: Layout) -> Plan:
+    return Plan.of(layout)
 
 
 @pytest.fixture(scope="session")

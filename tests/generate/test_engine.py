@@ -1,13 +1,19 @@
 """The decode loop, against the same model run over the whole row again for every id."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from videolm.generate.engine import Output, TextInput, decode
+from videolm.errors import UserError
+from videolm.generate import native
+from videolm.generate.engine import Decoder, Decoding, decode, rows_of
+from videolm.generate.noise import gumbel
+from videolm.generate.row import Output, Plan, Row, TextInput
 from videolm.generate.sampling import Sampling, draw, guide
 from videolm.model.config import LMConfig, PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
@@ -41,7 +47,8 @@ def without_cache(
     bare: Tensor | None = None,
 ) -> Tensor:
     """What `decode` must give. `prompts`: what to follow and, with guidance, what to lead away from, as `bare`."""
-    rows, generators = rows.clone(), seeded(len(rows))
+    rows = rows.clone()
+    seeds = [int(torch.randint(2**62, (), generator=generator)) for generator in seeded(len(rows))]
     begins = [rows[:, : layout.prefix], (rows if bare is None else bare)[:, : layout.prefix]]
     for span in layout.outputs:
         for place in range(span.start, span.stop):
@@ -58,19 +65,21 @@ def without_cache(
                 for begin, prompt in zip(begins, prompts, strict=False)
             ]
             chosen: list[Tensor] = []
+            every = np.stack([gumbel(seed, place, model.head.choices(span.kind)) for seed in seeds])
+            noise = torch.from_numpy(every) if sampling.temperature else None
             for _ in range(model.head.factors(span.kind)):
                 logits = [model.head.logits(state, span.kind, chosen) for state in states]
                 mixed = logits[0] if len(logits) == 1 else guide(*logits, sampling.guidance_scale)
-                chosen.append(draw(mixed.where(~mixed.isnan(), -torch.inf), sampling, generators))
+                part, noise = (None, None) if noise is None else noise.tensor_split([mixed.shape[1]], 1)
+                chosen.append(draw(mixed.where(~mixed.isnan(), -torch.inf), sampling, part))
             rows[:, place] = model.head.join(chosen, span.kind)
     return rows
 
 
 @pytest.fixture
-def run(layout: Layout, outputs: list[Output]) -> Callable[..., Tensor]:
-    def run(model: PrefixLM, rows: Tensor, sampling: Sampling, first_seed: int = 0, **prompts: Any) -> Tensor:
-        generators = seeded(len(rows), first_seed)
-        return decode(model, rows, layout.positions, layout.prefix, outputs, sampling, generators, **prompts)
+def run(plan: Plan) -> Callable[..., Tensor]:
+    def run(model: PrefixLM, rows: Tensor, sampling: Sampling, first_seed: int = 0, **settings: Any) -> Tensor:
+        return decode(model, plan, rows, sampling, seeded(len(rows), first_seed), **settings)
 
     return run
 
@@ -155,12 +164,9 @@ def test_guidance_of_one_is_no_guidance(
     assert torch.equal(run(model, rows, Sampling(guidance_scale=7.0)), unprompted)  # nothing to be led to
 
 
-def test_progress_is_told_after_every_id(build: Build, layout: Layout, outputs: list[Output], rows: Tensor) -> None:
+def test_progress_is_told_after_every_id(build: Build, plan: Plan, rows: Tensor) -> None:
     told: list[tuple[int, int]] = []
-    decode(
-        build(), rows, layout.positions, layout.prefix, outputs, GREEDY, seeded(4),
-        on_step=lambda done, of: told.append((done, of)),
-    )  # fmt: skip
+    decode(build(), plan, rows, GREEDY, seeded(4), on_step=lambda *x: told.append(x), decoding=Decoding(window=1))
     assert told == [(done, 8) for done in range(1, 9)]  # special tokens are written, not drawn
 
 
@@ -168,24 +174,212 @@ def test_audio_and_special_positions_are_drawn_over_their_own_ids() -> None:
     torch.manual_seed(0)
     lm = LMConfig(hidden_size=32, num_layers=1, num_heads=2)
     model = PrefixLM(PrefixLMConfig(lm, 32, 64, audio_levels=2, audio_size=16, text_size=8)).double().eval()
-    outputs = [
+    outputs = (
         Output("special", 4, 5, range(8, 9)),
         Output("visual", 5, 9, range(32, 96)),
         Output("audio0", 9, 12, range(96, 112)),
         Output("audio1", 12, 15, range(112, 128)),
         Output("special", 15, 16, range(32)),
-    ]
-    positions = torch.arange(16)[:, None].expand(16, 3)
-    made = decode(model, torch.ones(200, 16, dtype=torch.long), positions, 4, outputs, HOT, seeded(200))
+    )
+    plan = Plan(torch.arange(16)[:, None].expand(16, 3), 4, outputs, (-1,) * 16)
+    made = decode(model, plan, torch.ones(200, 4, dtype=torch.long), HOT, seeded(200))
     for out in outputs:
         seen = set(made[:, out.start : out.stop].unique().tolist())
         assert seen <= set(out.ids) and len(seen) > 0.8 * len(out.ids)
 
 
-def test_a_span_that_allows_part_of_a_kind_is_refused(build: Build, rows: Tensor, layout: Layout) -> None:
-    half = [Output("visual", layout.prefix, layout.length, range(32, 50))]
+def test_what_a_decoder_cannot_hold_is_refused(build: Build, rows: Tensor, plan: Plan) -> None:
+    half = plan._replace(outputs=(Output("visual", plan.prefix, len(plan.positions), range(32, 50)),))
     with pytest.raises(ValueError, match="may hold only part of the visual ids"):
-        decode(build(), rows, layout.positions, layout.prefix, half, GREEDY, seeded(4))
+        decode(build(), half, rows, GREEDY, seeded(4))
+    short = Decoder(build(), 12)
+    with pytest.raises(ValueError, match="a row has .* places, and this decoder is for 12"):
+        short.add(rows_of(plan, rows, GREEDY, seeded(4)))
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 16])
+@pytest.mark.parametrize("at_a_time", [1, 3, 8])
+def test_guessing_ahead_and_waiting_for_others_change_nothing(
+    build: Build, run: Callable[..., Tensor], rows: Tensor, text: TextInput, window: int, at_a_time: int
+) -> None:
+    model, sampling = build(), Sampling(temperature=1.2, top_p=0.9, guidance_scale=2.5)
+    plain = run(model, rows, sampling, text=text, decoding=Decoding(window=1))
+    assert torch.equal(run(model, rows, sampling, text=text, decoding=Decoding(window=window, rows=at_a_time)), plain)
+
+
+def test_a_right_guess_saves_its_step(build: Build, plan: Plan, rows: Tensor) -> None:
+    """A model that says the same everywhere, as the clip given does, is guessed right."""
+    model, still = build(), rows.clone()
+    with torch.no_grad():
+        model.head.visual_a.weight.zero_()
+        model.head.visual_b.weight.zero_()
+    first = next(place for place, parent in enumerate(plan.parents) if parent >= 0)
+    still[:, first - 1 : plan.prefix] = torch.where(still >= 32, 32, still)[:, first - 1 : plan.prefix]
+
+    def steps(model: PrefixLM, window: int) -> int:
+        decoder = Decoder(model, len(plan.positions), Decoding(window=window))
+        decoder.add(rows_of(plan, still[:1], GREEDY, seeded(1)))
+        count = 0
+        while decoder.busy:
+            decoder.step()
+            count += 1
+        return count
+
+    assert [steps(model, window) for window in (1, 3, 5, 16)] == [8, 3, 2, 1]
+    assert steps(build(), 1) == 8 and 1 < steps(build(), 16) <= 8
+
+
+# --- in C++
+
+
+@pytest.fixture
+def wide() -> Callable[..., PrefixLM]:
+    """A model in float32 whose widths are whole vectors."""
+
+    def wide(**architecture: object) -> PrefixLM:
+        torch.manual_seed(0)
+        lm = LMConfig(**({"hidden_size": 64, "num_layers": 2, "num_heads": 2, "rope_theta": 100.0} | architecture))
+        model = PrefixLM(PrefixLMConfig(lm, 32, 50, audio_levels=1, audio_size=24, text_size=8)).eval()
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                torch.nn.init.normal_(weight, std=2 * weight.shape[-1] ** -0.5)
+        if native.misfit(model):
+            pytest.skip(native.misfit(model))
+        return model
+
+    return wide
+
+
+LONG = Plan(
+    torch.stack([torch.arange(70) // 9, torch.arange(70) // 3 % 3, torch.arange(70) % 3], 1),
+    11,
+    (
+        Output("special", 11, 12, range(4, 5)),
+        Output("visual", 12, 50, range(32, 82)),
+        Output("special", 50, 52, range(5, 6)),
+        Output("audio0", 52, 69, range(82, 106)),
+        Output("special", 69, 70, range(6, 7)),
+    ),
+    (-1,) * 21 + tuple(range(12, 61)),
+)
+
+
+@pytest.fixture
+def given() -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randint(32, 82, (5, 11), generator=generator)
+    embeddings = torch.randn(5, 4, 8, generator=generator)
+    return {"rows": rows, "text": TextInput(embeddings, torch.arange(4) < torch.tensor([[4], [3], [2], [1], [4]]), 2)}
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [{}, {"positions": "1d"}, {"head": "flat"}, {"qk_norm": False}, {"num_heads": 1, "num_layers": 3}],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        GREEDY,
+        HOT,
+        Sampling(temperature=1.5, top_k=7),
+        Sampling(temperature=2, top_p=0.8, guidance_scale=2.5),
+        Sampling(temperature=0, guidance_scale=3),
+    ],
+    ids=["greedy", "hot", "top-k", "top-p, guided", "greedy, guided"],
+)
+def test_a_step_in_c_draws_what_torch_draws(
+    wide: Callable[..., PrefixLM], given: dict[str, Any], architecture: dict[str, Any], sampling: Sampling
+) -> None:
+    model = wide(**architecture)
+
+    def run(**decoding: Any) -> Tensor:
+        return decode(model, LONG, sampling=sampling, generators=seeded(5), decoding=Decoding(**decoding), **given)
+
+    expected = run(engine="torch", window=1)
+    for window in (1, 3, 16):
+        assert torch.equal(run(engine="native", window=window), expected)
+    assert len(expected[:, 12:50].unique()) > 8
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_in_c_a_row_is_the_same_to_the_last_bit_in_any_company(
+    wide: Callable[..., PrefixLM], given: dict[str, Any], precision: native.Precision
+) -> None:
+    """Whatever the window, how many rows there are, when they come, and how those beside are drawn."""
+    model, sampling = wide(), Sampling(temperature=1.5, top_p=0.9, guidance_scale=2.5)
+    text: TextInput = given["text"]
+
+    def rows(which: slice, sampling: Sampling = sampling) -> list[Row]:
+        own = TextInput(text.embeddings[which], text.mask[which], text.start)
+        return rows_of(LONG, given["rows"][which], sampling, seeded(5)[which], own)
+
+    alone = []
+    for index in range(5):
+        decoder = Decoder(model, 70, Decoding(precision=precision, window=1))
+        (row,) = rows(slice(index, index + 1))
+        decoder.add([row])
+        while decoder.busy:
+            decoder.step()
+        alone.append(row.ids)
+    together = rows(slice(5))
+    decoder = Decoder(model, 80, Decoding(precision=precision, window=7, rows=3))
+    decoder.add(rows(slice(2), HOT))
+    decoder.step()
+    decoder.add(together)
+    while decoder.busy:
+        decoder.step()
+    assert [row.ids for row in together] == alone
+
+
+def test_fewer_bits_change_little(wide: Callable[..., PrefixLM], given: dict[str, Any]) -> None:
+    model = wide()
+
+    def run(precision: native.Precision) -> Tensor:
+        decoding = Decoding(precision=precision)
+        return decode(model, LONG, sampling=GREEDY, generators=seeded(5), decoding=decoding, **given)
+
+    exact = run("float32")
+    for precision in ("bfloat16", "int8"):
+        first = (run(precision) == exact)[:, 12:16].float().mean()  # the first ids, before one changes the others
+        assert first > 0.7
+
+
+def test_changed_weights_are_seen(wide: Callable[..., PrefixLM], given: dict[str, Any]) -> None:
+    model, settings = wide(), {"sampling": GREEDY, "generators": seeded(5), "decoding": Decoding(precision="int8")}
+    before = decode(model, LONG, **settings, **given)
+    with torch.no_grad():
+        model.head.visual_a.weight.neg_()
+    assert not torch.equal(decode(model, LONG, **settings, **given), before)
+
+
+def test_without_a_compiler_torch_decodes(
+    wide: Callable[..., PrefixLM],
+    given: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = wide()
+    expected = decode(model, LONG, sampling=HOT, generators=seeded(5), **given)
+    monkeypatch.setenv("VIDEOLM_CACHE", str(tmp_path))
+    monkeypatch.setattr(native, "library", native.library.__wrapped__)
+    compiler = tmp_path / "compiler"
+    compiler.write_text("#!/bin/sh\necho 'error: no such thing' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    assert torch.equal(decode(model, LONG, sampling=HOT, generators=seeded(5), **given), expected)
+    assert "it cannot be built (error: no such thing)" in capsys.readouterr().err
+    with pytest.raises(UserError, match="needs a compiler"):
+        decode(model, LONG, sampling=HOT, generators=seeded(5), decoding=Decoding(engine="native"), **given)
+    with pytest.raises(UserError, match="needs a compiler"):
+        decode(model, LONG, sampling=HOT, generators=seeded(5), decoding=Decoding(precision="int8"), **given)
+
+
+def test_what_c_does_not_compute_is_said(build: Build) -> None:
+    assert "float32 or bfloat16, not float64" in native.misfit(build())
+    if native.library() is not None:
+        assert "hidden_size that is a multiple of" in native.misfit(build(hidden_size=24, num_heads=2).float())
 
 
 @pytest.mark.parametrize("head", ["factorized", "flat"])

@@ -1,6 +1,6 @@
 """Logits to choices."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from videolm.config import parse
 from videolm.errors import UserError
+from videolm.generate.noise import gumbel
 from videolm.generate.sampling import Sampling, draw, guide, keep_top_k, keep_top_p
 
 logit = st.floats(-20, 20, width=32)
@@ -17,8 +18,8 @@ rows_of_logits = st.lists(logit, min_size=1, max_size=12, unique=True)
 INF = torch.inf
 
 
-def generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+def noise(seeds: Iterable[int], size: int = 16, place: int = 0) -> Tensor:
+    return torch.stack([torch.from_numpy(gumbel(seed, place, size)) for seed in seeds])
 
 
 def some_logits(rows: int, size: int = 16) -> Tensor:
@@ -73,7 +74,7 @@ def test_each_row_is_cut_by_itself() -> None:
 
 def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
     x = some_logits(1).expand(64, -1)
-    first, again, other = (draw(x, Sampling(), generators(range(s, s + 64))) for s in (0, 0, 64))
+    first, again, other = (draw(x, Sampling(), noise(range(s, s + 64))) for s in (0, 0, 64))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert len(first.unique()) > 1
 
@@ -81,32 +82,29 @@ def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
 def test_a_row_does_not_depend_on_the_batch_it_is_drawn_in() -> None:
     x = some_logits(6)
     sampling = Sampling(temperature=1.3, top_k=12, top_p=0.95)
-    whole = draw(x, sampling, generators(range(6)))
-    alone = torch.cat([draw(x[row : row + 1], sampling, generators([row])) for row in range(6)])
+    whole = draw(x, sampling, noise(range(6)))
+    alone = torch.cat([draw(x[row : row + 1], sampling, noise([row])) for row in range(6)])
     assert torch.equal(whole, alone)
 
 
-def test_every_draw_moves_a_rows_own_generator_alone() -> None:
-    x = some_logits(2)
-    one, two = generators([0, 1])
-    before = two.get_state()
-    first = [int(draw(x[:1], Sampling(temperature=5), [one])) for _ in range(20)]
-    assert torch.equal(two.get_state(), before) and len(set(first)) > 1
+def test_noise_follows_from_the_seed_and_the_place() -> None:
+    whole = noise([3], size=50)
+    assert torch.equal(noise([3], size=20), whole[:, :20])
+    assert not (noise([3], size=50, place=1) == whole).any() and not (noise([4], size=50) == whole).any()
+    many = noise(range(2000), size=4).double()
+    assert abs(float(many.mean()) - 0.5772) < 0.05 and abs(float(many.std()) - 1.2825) < 0.05
+    assert float(torch.corrcoef(many.T).fill_diagonal_(0).abs().max()) < 0.1
 
 
-def test_temperature_zero_is_the_likeliest_and_uses_no_randomness() -> None:
+def test_without_noise_the_likeliest_is_taken() -> None:
     x = some_logits(5)
-    states = generators(range(5))
-    assert torch.equal(draw(x, Sampling(temperature=0, top_p=0.1), states), x.argmax(-1))
-    assert all(
-        torch.equal(g.get_state(), fresh.get_state()) for g, fresh in zip(states, generators(range(5)), strict=True)
-    )
+    assert torch.equal(draw(x, Sampling(temperature=0, top_p=0.1), None), x.argmax(-1))
 
 
 @pytest.mark.parametrize("sampling", [Sampling(top_k=1), Sampling(top_p=1e-6), Sampling(temperature=1e-4)])
 def test_what_leaves_one_choice_takes_the_likeliest(sampling: Sampling) -> None:
     x = some_logits(20)
-    assert torch.equal(draw(x, sampling, generators(range(20))), x.argmax(-1))
+    assert torch.equal(draw(x, sampling, noise(range(20))), x.argmax(-1))
 
 
 @pytest.mark.parametrize(
@@ -123,8 +121,7 @@ def test_choices_come_as_often_as_they_should(sampling: Sampling, expected: list
     """Chi-square over 4,000 draws; 4 degrees of freedom pass 30 once in 200,000. An id at -inf never comes."""
     count = 4000
     logits = torch.tensor([0.4, 0.3, 0.2, 0.1, 0.0]).log().expand(count, -1)
-    (generator,) = generators([5])
-    drawn = torch.bincount(draw(logits, sampling, [generator] * count), minlength=5).double()
+    drawn = torch.bincount(draw(logits, sampling, noise([5], 5 * count).view(count, 5)), minlength=5).double()
     wanted = torch.tensor(expected, dtype=torch.float64) * count
     possible = wanted > 0
     assert drawn[~possible].sum() == 0
@@ -135,7 +132,7 @@ def test_choices_come_as_often_as_they_should(sampling: Sampling, expected: list
 def test_extreme_logits_still_give_a_legal_choice(scale: float) -> None:
     x = some_logits(8) * scale
     x[:, 3] = -INF
-    drawn = draw(x, Sampling(top_p=0.9), generators(range(8)))
+    drawn = draw(x, Sampling(top_p=0.9), noise(range(8)))
     assert ((drawn >= 0) & (drawn < 16) & (drawn != 3)).all()
     if scale:
         assert torch.equal(drawn, x.argmax(-1))

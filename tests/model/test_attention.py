@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videolm.model.attention import Cache, flash, flash_fits, flash_installed, prefix_attention, two_calls
+from videolm.model.attention import Cache, Window, flash, flash_fits, flash_installed, prefix_attention, two_calls
 
 N = 9
 
@@ -83,20 +83,23 @@ def test_flash_attn_is_attention_with_the_mask(prefix: int) -> None:
         torch.testing.assert_close(ours.grad.double(), theirs.grad.transpose(1, 2), rtol=0.05, atol=0.05)
 
 
-def test_a_cache_keeps_what_is_appended_layer_by_layer() -> None:
-    _, k, v = qkv()
-    cache = Cache(layers=2, batch=2, heads=3, length=N, head_dim=4, like=k)
-    cache.append(0, k[:, :, :5], v[:, :, :5])
-    cache.append(1, v[:, :, :5], k[:, :, :5])
-    cache.length = 5
-    keys, values = cache.append(0, k[:, :, 5:7], v[:, :, 5:7])
-    assert torch.equal(keys, k[:, :, :7]) and torch.equal(values, v[:, :, :7])
-    keys, values = cache.append(1, v[:, :, 5:6], k[:, :, 5:6])
-    assert torch.equal(keys, v[:, :, :6]) and torch.equal(values, k[:, :, :6])
+def test_a_cache_keeps_keys_and_values_layer_by_layer() -> None:
+    q, k, v = qkv()
+    cache = Cache()
+    first, second = cache.attend(q, k, v, 5, 0), cache.attend(q, v, k, 5, 1)
+    assert torch.equal(first, prefix_attention(q, k, v, 5)) and torch.equal(second, prefix_attention(q, v, k, 5))
+    assert [x is y for x, y in zip([*cache.keys, *cache.values], [k, v, v, k], strict=True)] == [True] * 4
 
 
-def test_a_full_cache_says_so() -> None:
-    _, k, v = qkv()
-    cache = Cache(layers=1, batch=2, heads=3, length=4, head_dim=4, like=k)
-    with pytest.raises(ValueError, match="the cache holds 4 positions, 9 are asked for"):
-        cache.append(0, k, v)
+def test_a_window_sees_all_up_to_each_of_its_places() -> None:
+    """Rows at places of their own; what stood there before is overwritten, what comes later not seen."""
+    q, k, v = qkv()
+    whole = prefix_attention(q, k, v, 0)
+    store = torch.full((1, 2, 2, 3, N + 2, 4), 1e3, dtype=k.dtype)
+    for row, start in enumerate((5, 3)):
+        store[0, 0, row, :, :start], store[0, 1, row, :, :start] = k[row, :, :start], v[row, :, :start]
+    places = torch.stack([torch.arange(5, 9), torch.arange(3, 7)])
+    at = places[:, None, :, None].expand(2, 3, 4, 4)
+    y = Window(store, places).attend(*(x.gather(2, at) for x in (q, k, v)), prefix=0, layer=0)
+    torch.testing.assert_close(y, whole.gather(2, at))
+    assert torch.equal(store[0, 0, 0, :, :9], k[0, :, :9]) and float(store[0, 0, 0, :, 9:].min()) == 1e3

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
+from videolm.model.attention import Cache, Window
 from videolm.model.config import LMConfig, PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
 
@@ -52,27 +53,24 @@ def test_the_prefix_is_seen_from_everywhere(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("first", [PREFIX, PREFIX + 1, 10])
-def test_a_cache_gives_the_hidden_states_of_the_whole_row(
-    build: Build, ids: Tensor, positions: Tensor, mode: str, first: int
+@pytest.mark.parametrize("count", [1, 3])
+@torch.no_grad()
+def test_what_is_kept_gives_the_hidden_states_of_the_whole_row(
+    build: Build, ids: Tensor, positions: Tensor, mode: str, first: int, count: int
 ) -> None:
-    """The first call may go past the prefix; then one position at a time."""
+    """The first call may go past the prefix; then some positions at a time."""
     model = build(positions=mode)
     text, mask = text_for(2)
     whole = model.hidden(ids, positions, PREFIX, text, mask, 2)
-    cache = model.new_cache(2, 14)
+    cache = Cache()
     parts = [model.hidden(ids[:, :first], positions[:first], PREFIX, text, mask, 2, cache)]
-    for at in range(first, 14):
-        parts.append(model.hidden(ids[:, at : at + 1], positions[at : at + 1], PREFIX, cache=cache))
-    assert cache.length == 14
+    store = torch.stack([torch.stack(cache.keys), torch.stack(cache.values)], 1)
+    store = torch.nn.functional.pad(store, (0, 0, 0, 14 - first))
+    for at in range(first, 14, count):
+        places = torch.arange(at, min(at + count, 14))
+        where = positions[places].expand(2, -1, -1)
+        parts.append(model.hidden(ids[:, places], where, PREFIX, cache=Window(store, places.expand(2, -1))))
     torch.testing.assert_close(torch.cat(parts, dim=1), whole)
-
-
-def test_a_filled_cache_takes_one_position_at_a_time(build: Build, ids: Tensor, positions: Tensor) -> None:
-    model = build()
-    cache = model.new_cache(2, 14)
-    model.hidden(ids[:, :PREFIX], positions[:PREFIX], PREFIX, cache=cache)
-    with pytest.raises(ValueError, match="one position at a time, not 2"):
-        model.hidden(ids[:, PREFIX : PREFIX + 2], positions[PREFIX : PREFIX + 2], PREFIX, cache=cache)
 
 
 def test_text_without_a_mask_is_text_everywhere(build: Build, ids: Tensor, positions: Tensor) -> None:

@@ -6,8 +6,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from videolm.config import parse
 from videolm.errors import UserError
 from videolm.files import check_writable
+from videolm.generate.engine import Decoding
+
+DECODING = ("engine", "precision", "window")
+"""Settings of `Decoding` that commands take."""
 
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +25,24 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """`--model` of a command that needs a tokenizer alone."""
     parser.add_argument("--model", metavar="DIR", help="a model or tokenizer, or a hub name (default: what ships)")
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """The settings of `Decoding` for a command that generates."""
+    group = parser.add_argument_group("speed", "how ids are computed")
+    for name, choices in (("engine", ("auto", "native", "torch")), ("precision", ("float32", "bfloat16", "int8"))):
+        group.add_argument(f"--{name}", choices=choices, help=_help(name))
+    group.add_argument("--window", metavar="N", type=int, help=_help("window"))
+
+
+def _help(name: str) -> str:
+    field = Decoding.model_fields[name]
+    return f"{(field.description or '').rstrip('.')} (default: {field.default})"
+
+
+def decoding_of(args: argparse.Namespace) -> Decoding:
+    """The `Decoding` that the arguments of `add_decoding` say."""
+    return parse(Decoding, {name: value for name in DECODING if (value := getattr(args, name)) is not None})
 
 
 def check_counts(args: argparse.Namespace) -> None:

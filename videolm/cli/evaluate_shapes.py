@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from videolm.cli.arguments import add_decoding, decoding_of
 from videolm.cli.output import emit, table
 from videolm.config import parse
 from videolm.errors import UserError
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="S", type=int, default=SEED, help=f"of scenes and draws (default: {SEED})")
     for name, field in Sampling.model_fields.items():
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="X", help=field.description)
+    add_decoding(parser)
     parser.add_argument("--out", metavar="FILE", help="write the scores as JSON here too")
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
     parser.add_argument("--json", action="store_true", help="one JSON object a row on stdout")
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     if args.out:
         check_writable(args.out, args.force)
     folder = model_folder(args.model)
-    model = VideoLM.from_pretrained(folder)
+    model = VideoLM.from_pretrained(folder, decoding=decoding_of(args))
     changed = {name: getattr(args, name) for name in Sampling.model_fields if getattr(args, name) is not None}
     model.sampling = parse(Sampling, model.sampling.model_dump(), changed)
     scores = evaluate_shapes(model, args.samples, [name for name in args.tasks.split(",") if name], args.seed)
@@ -48,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
         "model": f"{folder.name}@{model_hash(folder)}",
         "seed": args.seed,
         "sampling": model.sampling.model_dump(),
+        "precision": model.decoding.precision,
     }
     if args.out:
         with atomic_path(Path(args.out)) as path:

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from videolm.cli.arguments import size
+from videolm.cli.arguments import add_decoding, decoding_of, size
 from videolm.cli.output import emit, say
 from videolm.data.conditions import StructureMaker
 from videolm.errors import UserError
@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", metavar="T", type=float, help="0: always the likeliest id")
     parser.add_argument("--top-k", metavar="K", type=int, help="draw from the K likeliest ids; 0: from all")
     parser.add_argument("--top-p", metavar="P", type=float, help="draw from the likeliest ids with this probability")
+    add_decoding(parser)
     parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
     parser.add_argument("--out", metavar="PATH", default="outputs/", help="a file or a folder (default: outputs/)")
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     if args.num_videos < 1:
         raise UserError(f"--num-videos is {args.num_videos}, and must be at least 1")
     folder = model_folder(args.model)
-    model = VideoLM.from_pretrained(folder)
+    model = VideoLM.from_pretrained(folder, decoding=decoding_of(args))
     if args.tasks:
         model.add_tasks(load_tasks(args.tasks))
     width, height = args.size or (None, None)

@@ -1,121 +1,213 @@
 """The decode loop: rows with a prefix in, rows with their outputs drawn out.
 
-The prefix is computed once into a preallocated cache; each further position is one step over one new id. Positions with
-a single legal id (special tokens) are written, not drawn. Guidance is one batch of two: rows with and without text.
+    rows ──► prefix, once for rows that share it ──► steps ──► ids
+
+Each row has a slot, a cache of its own, and with guidance a second one for what it is led away from. A step computes a
+few ids of every row there is; rows come and go at any time. What computes a step is one C++ call on a CPU where there
+is a compiler, else torch (`Decoding.engine`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from videolm.generate.sampling import Sampling, draw, guide
+from videolm.config import Config
+from videolm.errors import UserError
+from videolm.generate import native
+from videolm.generate.row import Plan, Prefix, Row, TextInput
+from videolm.generate.sampling import Sampling
+from videolm.generate.steps import Feed, Steps, TorchSteps
+from videolm.model.attention import Cache
 from videolm.model.prefix_lm import PrefixLM
 
 
-class Output(NamedTuple):
-    """A run of output positions: head kind, place in the row, legal ids."""
+class Decoding(Config):
+    """How ids are computed; which ids they are does not depend on it, but for rounding."""
 
-    kind: str
-    start: int
-    stop: int
-    ids: range
-
-
-class TextInput(NamedTuple):
-    """Text embeddings for rows: (b, m, width), which of them are tokens (b, m), and where they go in the row."""
-
-    embeddings: Tensor
-    mask: Tensor
-    start: int
+    engine: Literal["auto", "native", "torch"] = "auto"
+    """A step in C++, or by torch; "auto": C++ where it can be."""
+    precision: native.Precision = "float32"
+    """Of weights in C++: less is faster, and other ids are drawn."""
+    window: Annotated[int, Field(ge=1, le=64)] = 16
+    """Ids of a row that a step takes, all but the first guessed: the same ids in fewer steps."""
+    rows: Annotated[int, Field(ge=1)] = 8
+    """Rows at a time; further ones wait."""
 
 
-@torch.inference_mode()
+AS_IS = Decoding()
+"""How they are computed unless told otherwise."""
+
+
+class Decoder:
+    """Rows being decoded, each from the moment it is added until its last id is drawn."""
+
+    def __init__(self, model: PrefixLM, length: int, decoding: Decoding = AS_IS, slots: int | None = None):
+        """
+        Args:
+            length: of the longest row.
+            slots: caches; by default two for each of `decoding.rows`.
+        """
+        self.model, self.length, self.decoding = model, length, decoding
+        count = slots or 2 * decoding.rows
+        self._steps = steps_of(model, count, length, decoding)
+        self._free = list(range(count))[::-1]
+        self._waiting = deque[Row]()
+        self._slots: dict[Row, tuple[int, ...]] = {}
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Rows to decode, in this order as slots get free.
+
+        Raises ValueError for a row that is too long for this decoder, or whose places may hold only part of a kind's
+        ids.
+        """
+        for row in rows:
+            if len(row.ids) > self.length:
+                raise ValueError(f"a row has {len(row.ids)} places, and this decoder is for {self.length}")
+            for out in row.plan.outputs:
+                whole = self.model.head.kinds[out.kind]
+                if len(out.ids) > 1 and out.ids != range(whole.start, whole.start + whole.size):
+                    raise ValueError(f"positions {out.start}..{out.stop} may hold only part of the {out.kind} ids")
+            self._waiting.append(row)
+        self._admit()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._slots)
+
+    @torch.inference_mode()
+    def step(self) -> list[Row]:
+        """Go on with every row; returns those that have come to their end."""
+        feeds = []
+        for row, slots in self._slots.items():
+            ids = row.feed(self.decoding.window - 1)[: self._steps.window]
+            places = range(row.cached, row.cached + len(ids))
+            kinds = [row.wanted(place) for place in places]
+            noise = [
+                None if kind is None else row.noise(place + 1, self.model.head.choices(kind))
+                for place, kind in zip(places, kinds, strict=True)
+            ]
+            feeds.append(Feed(slots, row.cached, ids, kinds, noise, row.sampling))
+        drawn = self._steps.step(feeds)
+        for row, found in zip(self._slots, drawn, strict=True):
+            row.take(found)
+        done = [row for row in self._slots if row.done]
+        for row in done:
+            self._free += self._slots.pop(row)
+        self._admit()
+        return done
+
+    @torch.inference_mode()
+    def _admit(self) -> None:
+        """Give waiting rows slots, and compute their prefixes, one that several share once."""
+        made: list[tuple[Prefix, Plan, Cache]] = []
+        while self._waiting and len(self._free) >= len(self._waiting[0].prefixes):
+            row = self._waiting.popleft()
+            self._slots[row] = tuple(self._free.pop() for _ in row.prefixes)
+            for slot, prefix in zip(self._slots[row], row.prefixes, strict=True):
+                cache = next((cache for p, plan, cache in made if plan is row.plan and same(p, prefix)), None)
+                if cache is None:
+                    cache = self._compute(prefix, row.plan)
+                    made.append((prefix, row.plan, cache))
+                self._steps.fill(slot, cache, row.plan.positions)
+
+    def _compute(self, prefix: Prefix, plan: Plan) -> Cache:
+        """The cache of a prefix, alone in its batch, so that it is the same in any."""
+        cache, positions = Cache(), plan.positions[: plan.prefix].to(prefix.ids.device)
+        text, mask, start = prefix.text or (None, None, 0)
+        self.model.hidden(prefix.ids, positions, plan.prefix, text, mask, start, cache)
+        return cache
+
+
+def steps_of(model: PrefixLM, slots: int, length: int, decoding: Decoding) -> Steps:
+    """What computes steps. Raises `UserError` where C++ is asked for and cannot be had."""
+    trouble = "" if decoding.engine == "torch" else native.misfit(model)
+    if decoding.engine != "torch" and not trouble:
+        return native.NativeSteps(model, slots, length, decoding.window, decoding.precision)
+    if decoding.engine == "native" or decoding.precision != "float32":
+        raise UserError(trouble or f"precision {decoding.precision} is for decoding in C++: leave engine as it is")
+    return TorchSteps(model, slots, length, decoding.window)
+
+
+def same(one: Prefix, other: Prefix) -> bool:
+    """Whether two prefixes are the same."""
+    if one is other:
+        return True
+    if (one.text is None) != (other.text is None) or not torch.equal(one.ids, other.ids):
+        return False
+    if one.text is None or other.text is None:
+        return True
+    return (
+        one.text.start == other.text.start
+        and torch.equal(one.text.mask, other.text.mask)
+        and torch.equal(one.text.embeddings, other.text.embeddings)
+    )
+
+
 def decode(
     model: PrefixLM,
+    plan: Plan,
     rows: Tensor,
-    positions: Tensor,
-    prefix: int,
-    outputs: Sequence[Output],
     sampling: Sampling,
     generators: Sequence[torch.Generator],
     text: TextInput | None = None,
     negative: TextInput | None = None,
     bare: Tensor | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    decoding: Decoding = AS_IS,
 ) -> Tensor:
-    """Draw the output positions of `rows`.
+    """Draw the outputs of `rows`.
 
     Args:
-        rows: (b, n) ids; the first `prefix` are given, the rest is overwritten.
-        positions: (n, 3) coordinates of the row.
-        outputs: what each position from `prefix` on is, in order and without gaps.
-        generators: one a row.
+        rows: (b, n) ids, of which only the prefix is read.
+        generators: one a row, which seeds it.
         text: what the rows are prompted with.
         negative: what guidance leads away from; by default no text. Read only when `guidance_scale` is not 1.
         bare: rows (b, n) whose prefix guidance leads away from, where that is not the same.
-        on_step: called with (positions drawn, positions to draw).
+        on_step: called with (ids drawn in every row, ids to draw).
 
     Returns:
-        (b, n) ids; the same for any batch split, given the same generators (up to rounding of the products).
+        (b, n) ids, each row's the same in any batch, given the same generator.
     """
-    rows = rows.clone()
-    batch, length = rows.shape
+    each = rows_of(plan, rows, sampling, generators, text, negative, bare)
+    decoder = Decoder(model, len(plan.positions), decoding, slots=len(each[0].prefixes) * decoding.rows)
+    decoder.add(each)
+    told = 0
+    while decoder.busy:
+        decoder.step()
+        drawn = min(row.drawn for row in each)
+        if on_step is not None and drawn > told:
+            on_step(told := drawn, each[0].of)
+    return torch.tensor([row.ids for row in each], device=rows.device)
+
+
+def rows_of(
+    plan: Plan,
+    rows: Tensor,
+    sampling: Sampling,
+    generators: Sequence[torch.Generator],
+    text: TextInput | None = None,
+    negative: TextInput | None = None,
+    bare: Tensor | None = None,
+) -> list[Row]:
+    """Rows to decode: see `decode`."""
     prompted = text is not None and bool(text.mask.any())
     guided = sampling.guidance_scale != 1 and (prompted or bare is not None)
-    copies = 2 if guided else 1
-    embeddings, mask, text_start = _paired(text, negative) if guided and text else (text or (None, None, 0))
-    cache = model.new_cache(copies * batch, length)
-    drawn, of = 0, sum(out.stop - out.start for out in outputs if len(out.ids) > 1)
-    done = 0  # positions computed
-    hidden = None
-    for out in outputs:
-        if len(out.ids) == 1:
-            rows[:, out.start : out.stop] = out.ids[0]
-            continue
-        first = out.ids.start - model.head.kinds[out.kind].start
-        if first or len(out.ids) != model.head.kinds[out.kind].size:
-            raise ValueError(f"positions {out.start}..{out.stop} may hold only part of the {out.kind} ids")
-        for place in range(out.start, out.stop):
-            new = rows[:, done:place].repeat(copies, 1)
-            if done == 0:
-                if guided and bare is not None:
-                    new[batch:, :prefix] = bare[:, :prefix]
-                hidden = model.hidden(new, positions[:place], prefix, embeddings, mask, text_start, cache)[:, -1]
-            else:
-                for at in range(new.shape[1]):
-                    step = positions[done + at : done + at + 1]
-                    hidden = model.hidden(new[:, at : at + 1], step, prefix, cache=cache)[:, -1]
-            done = place
-            assert hidden is not None
-            parts: list[Tensor] = []
-            for _ in range(model.head.factors(out.kind)):
-                logits = model.head.logits(hidden, out.kind, [part.repeat(copies) for part in parts])
-                if guided:
-                    logits = guide(logits[:batch], logits[batch:], sampling.guidance_scale)
-                    logits = logits.nan_to_num(nan=-torch.inf)  # -inf minus -inf: ids past the codebook's end
-                parts.append(draw(logits, sampling, generators))
-            rows[:, place] = model.head.join(parts, out.kind)
-            drawn += 1
-            if on_step is not None:
-                on_step(drawn, of)
-    return rows
 
+    def prefix(ids: Tensor, index: int, text: TextInput | None) -> Prefix:
+        own = None if text is None else TextInput(text.embeddings[index, None], text.mask[index, None], text.start)
+        return Prefix(ids[index, None, : plan.prefix], own)
 
-def _paired(text: TextInput, negative: TextInput | None) -> TextInput:
-    """Rows with the prompt over rows with the negative prompt (or no text), padded to one length."""
-    if negative is None:
-        negative = TextInput(torch.zeros_like(text.embeddings), torch.zeros_like(text.mask), text.start)
-    longest = max(text.mask.shape[1], negative.mask.shape[1])
-
-    def padded(x: Tensor) -> Tensor:
-        return torch.cat([x, x.new_zeros(x.shape[0], longest - x.shape[1], *x.shape[2:])], dim=1)
-
-    return TextInput(
-        torch.cat([padded(text.embeddings), padded(negative.embeddings)]),
-        torch.cat([padded(text.mask), padded(negative.mask)]),
-        text.start,
-    )
+    found = []
+    for index, generator in enumerate(generators):
+        prefixes = [prefix(rows, index, text)]
+        if guided:
+            prefixes.append(prefix(rows if bare is None else bare, index, negative))
+        seed = int(torch.randint(2**62, (), generator=generator))
+        found.append(Row(prefixes, plan, sampling, seed))
+    return found

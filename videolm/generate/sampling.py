@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -75,14 +74,12 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(surplus.scatter(-1, index, surplus), -torch.inf)
 
 
-def draw(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> Tensor:
-    """One choice a row: (b, size) logits to (b,) indices, row i drawn with `generators[i]`.
+def draw(logits: Tensor, sampling: Sampling, noise: Tensor | None) -> Tensor:
+    """One choice a row: (b, size) logits to (b,) indices, by Gumbel noise (b, size) where one is drawn.
 
-    Each row has its own stream of random numbers, so a clip does not depend on the batch it was made in.
+    With noise the same choice is the same draw, so that a row does not depend on the batch it is drawn in.
     """
-    if sampling.temperature == 0:
+    if noise is None:
         return logits.argmax(-1)
     logits = keep_top_p(keep_top_k(logits / sampling.temperature, sampling.top_k), sampling.top_p)
-    size, device = logits.shape[-1:], logits.device
-    noise = torch.stack([torch.rand(size, generator=g, device=g.device) for g in generators]).to(device)
-    return (logits - (-noise.clamp_min(1e-20).log()).clamp_min(1e-20).log()).argmax(-1)  # Gumbel-max
+    return (logits + noise).argmax(-1)

@@ -1,4 +1,4 @@
-"""Prefix attention without a mask, and the preallocated cache."""
+"""Prefix attention without a mask, and keys and values that are kept."""
 
 from __future__ import annotations
 
@@ -67,24 +67,36 @@ def flash_fits(x: Tensor) -> bool:
 
 
 class Cache:
-    """Keys and values of all layers, allocated once for the longest row.
+    """Keys and values of a first pass over rows, layer by layer."""
 
-    Attributes:
-        length: positions filled so far; a model call with a cache appends after them.
+    def __init__(self) -> None:
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, prefix: int, layer: int) -> Tensor:
+        """Prefix attention (b, heads, n, dim), whose keys and values are kept."""
+        self.keys.append(k)
+        self.values.append(v)
+        return prefix_attention(q, k, v, prefix)
+
+
+class Window:
+    """Keys and values of all layers for rows that are each at places of their own.
+
+    Args:
+        store: (layers, 2, b, heads, length, dim), written to.
+        places: (b, n) of what is computed; each sees all up to itself.
     """
 
-    def __init__(self, layers: int, batch: int, heads: int, length: int, head_dim: int, like: Tensor):
-        self._store = like.new_empty(layers, 2, batch, heads, length, head_dim)
-        self.length = 0
+    def __init__(self, store: Tensor, places: Tensor):
+        self._store, self.places = store, places
+        self._seen = torch.arange(store.shape[4], device=store.device) <= places[:, None, :, None]  # (b, 1, n, length)
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k, v (b, heads, m, dim) after `length` and return all up to them. `length` moves once a call."""
-        stop = self.length + k.shape[2]
-        if stop > self._store.shape[4]:
-            raise ValueError(f"the cache holds {self._store.shape[4]} positions, {stop} are asked for")
-        self._store[layer, 0, :, :, self.length : stop] = k
-        self._store[layer, 1, :, :, self.length : stop] = v
-        return self._store[layer, 0, :, :, :stop], self._store[layer, 1, :, :, :stop]
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, prefix: int, layer: int) -> Tensor:
+        """Attention (b, heads, n, dim) over what is kept and what is new."""
+        where = self.places[:, None, :, None].expand_as(k)
+        keys, values = (self._store[layer, i].scatter_(2, where, new) for i, new in enumerate((k, v)))
+        return F.scaled_dot_product_attention(q, keys, values, attn_mask=self._seen)
 
 
 class Attention(nn.Module):
@@ -102,20 +114,18 @@ class Attention(nn.Module):
         self.k_norm: nn.Module = nn.RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], prefix: int, cache: Cache | None = None, layer: int = 0
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        prefix: int,
+        cache: Cache | Window | None = None,
+        layer: int = 0,
     ) -> Tensor:
-        """x (b, n, d). With a cache that holds positions already, n must be 1."""
+        """x (b, n, d)."""
         q, k, v = (
             rearrange(proj(x), "b n (heads d) -> b heads n d", heads=self.heads)
             for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
         q, k = rotate(self.q_norm(q), *rotary), rotate(self.k_norm(k), *rotary)
-        if cache is not None:
-            first = cache.length == 0
-            if not first and x.shape[1] != 1:
-                raise ValueError(f"after the first call a cache takes one position at a time, not {x.shape[1]}")
-            k, v = cache.append(layer, k, v)
-            y = prefix_attention(q, k, v, prefix) if first else F.scaled_dot_product_attention(q, k, v)
-        else:
-            y = prefix_attention(q, k, v, prefix)
+        y = prefix_attention(q, k, v, prefix) if cache is None else cache.attend(q, k, v, prefix, layer)
         return self.o_proj(rearrange(y, "b heads n d -> b n (heads d)"))

@@ -50,6 +50,10 @@ class FactorizedHead(nn.Module):
         """How many choices make one id of this kind."""
         return 2 if kind == "visual" else 1
 
+    def choices(self, kind: str) -> int:
+        """Logits of all factors together."""
+        return sum(self.split) if kind == "visual" else self.kinds[kind].size
+
     def logits(self, hidden: Tensor, kind: str, chosen: Sequence[Tensor] = ()) -> Tensor:
         """Float32 logits of the next factor: hidden (m, d), factors chosen so far (m,) each -> (m, size)."""
         if kind != "visual":
@@ -104,6 +108,10 @@ class FlatHead(nn.Module):
     def factors(self, kind: str) -> int:
         """See `FactorizedHead.factors`: always one."""
         return 1
+
+    def choices(self, kind: str) -> int:
+        """See `FactorizedHead.choices`."""
+        return self.kinds[kind].size
 
     def logits(self, hidden: Tensor, kind: str, chosen: Sequence[Tensor] = ()) -> Tensor:
         """Logits of this kind's ids alone: sampling at a position is over its legal ids."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from videolm.model.attention import Cache
+from videolm.model.attention import Cache, Window
 from videolm.model.config import PrefixLMConfig
 from videolm.model.embedding import TokenEmbedding, place_text
 from videolm.model.head import FactorizedHead, FlatHead, Kind
@@ -87,25 +87,25 @@ class PrefixLM(PreTrainedModel):
         text: Tensor | None = None,
         text_mask: Tensor | None = None,
         text_start: int = 0,
-        cache: Cache | None = None,
+        cache: Cache | Window | None = None,
     ) -> Tensor:
         """Hidden states (b, n, d) of ids (b, n).
 
         Args:
-            positions: (n, 3) coordinates of the rows (`Layout.positions`).
+            positions: (n, 3) coordinates of the rows (`Layout.positions`), or (b, n, 3).
             prefix: leading positions that see one another.
             text: (b, m, text_size) embeddings for the positions from `text_start` on.
             text_mask: (b, m) bool, true where there is a token (everywhere, if not given); elsewhere the `<empty>`
                 embedding stays.
-            cache: append to it, after the positions it holds.
+            cache: keeps keys and values; with `Window` the ids stand at its places, and see what it has.
         """
         x = self.embedding(input_ids)
         if text is not None:
             text_mask = text.new_ones(text.shape[:2], dtype=torch.bool) if text_mask is None else text_mask
             x = place_text(x, self.text_proj(text.to(x.dtype)), text_mask, text_start)
         if self.config.lm.positions == "1d":
-            start = cache.length if cache is not None else 0
-            positions = torch.arange(start, start + x.shape[1], device=x.device)[:, None]
+            here = torch.arange(x.shape[1], device=x.device)
+            positions = (cache.places if isinstance(cache, Window) else here)[..., None]
         return self.transformer(x, positions, prefix, cache)
 
     def forward(
@@ -134,12 +134,6 @@ class PrefixLM(PreTrainedModel):
 
         by_kind, accuracy = means(scores.each), means(scores.right.float())
         return PrefixLMOutput(loss=scores.loss, by_kind=by_kind, accuracy=accuracy, hidden=hidden)
-
-    def new_cache(self, batch: int, length: int) -> Cache:
-        """An empty cache for rows of up to `length` positions."""
-        lm = self.config.lm
-        like = self.transformer.norm.weight
-        return Cache(lm.num_layers, batch, lm.num_heads, length, lm.head_dim, like)
 
 
 AutoConfig.register(PrefixLMConfig.model_type, PrefixLMConfig)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from videolm.model.attention import Attention, Cache
+from videolm.model.attention import Attention, Cache, Window
 from videolm.model.config import LMConfig
 from videolm.rotary import rotary_table
 
@@ -39,7 +39,12 @@ class Block(GradientCheckpointingLayer):
         self.mlp = SwiGLU(config.hidden_size, config.mlp_size)
 
     def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], prefix: int, cache: Cache | None = None, layer: int = 0
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        prefix: int,
+        cache: Cache | Window | None = None,
+        layer: int = 0,
     ) -> Tensor:
         x = x + self.attention(self.attention_norm(x), rotary, prefix, cache, layer)
         return x + self.mlp(self.mlp_norm(x))
@@ -54,16 +59,20 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = nn.RMSNorm(config.hidden_size, config.norm_eps)
 
-    def forward(self, x: Tensor, positions: Tensor, prefix: int, cache: Cache | None = None) -> Tensor:
+    def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (..., head_dim / 2) of coordinates (..., axes)."""
+        return rotary_table(positions * self.config.rope_scale, self.config.head_dim, self.config.rope_theta)
+
+    def forward(self, x: Tensor, positions: Tensor, prefix: int, cache: Cache | Window | None = None) -> Tensor:
         """
         Args:
-            positions: (n, 3) coordinates, or (n, 1) places in the row, of the rows in `x`.
+            positions: (n, 3) coordinates, or (n, 1) places in the row, of the rows in `x`; (b, n, 3 or 1) where every
+                row has its own.
             prefix: positions of the row that see one another.
-            cache: keys and values of the positions before; `x` is appended to it.
+            cache: keeps keys and values, and with `Window` has those before.
         """
-        rotary = rotary_table(positions * self.config.rope_scale, self.config.head_dim, self.config.rope_theta)
+        cos, sin = self.rotary(positions)
+        rotary = (cos[:, None], sin[:, None]) if positions.ndim == 3 else (cos, sin)
         for index, layer in enumerate(self.layers):
             x = layer(x, rotary, prefix, cache, index)
-        if cache is not None:
-            cache.length += x.shape[1]
         return self.norm(x)

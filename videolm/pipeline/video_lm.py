@@ -19,7 +19,8 @@ from videolm import media
 from videolm.config import parse
 from videolm.errors import UserError
 from videolm.files import check_writable
-from videolm.generate.engine import Output, TextInput, decode
+from videolm.generate.engine import AS_IS, Decoding, decode
+from videolm.generate.row import Plan, TextInput
 from videolm.generate.sampling import Sampling
 from videolm.media import Image, Video, write_audio, write_image, write_video
 from videolm.pipeline.folder import Parts, load_model, model_folder, save_model
@@ -103,21 +104,30 @@ class VideoLM:
     >>> model("a small red circle moves right on a blue background").save("clip.mp4")  # doctest: +SKIP
     """
 
-    def __init__(self, parts: Parts):
-        self.parts = parts
+    def __init__(self, parts: Parts, decoding: Decoding = AS_IS):
+        self.parts, self.decoding = parts, decoding
         self.tokenizer, self.text, self.lm, self.audio = parts.tokenizer, parts.text, parts.lm, parts.audio
         self.tasks, self.vocabulary, self.sampling = parts.tasks, parts.vocabulary, parts.sampling
         self._layouts: dict[Variant, Layout] = {}
+        self._plans: dict[Variant, Plan] = {}
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path | None = None, *, dtype: torch.dtype = torch.float32, device: str | None = None
+        cls,
+        name: str | Path | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str | None = None,
+        decoding: Decoding = AS_IS,
     ) -> Self:
         """Load a model directory, a model on the hub, or, without a name, the one that ships.
 
+        Args:
+            decoding: how ids are computed.
+
         Raises `UserError` for a model that is missing, incomplete or pickled.
         """
-        model = cls(load_model(model_folder(name), dtype))
+        model = cls(load_model(model_folder(name), dtype), decoding)
         return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -297,21 +307,22 @@ class VideoLM:
             rows = rows.expand(len(prompts), -1)
         text = self._embed(prompts, layout)
         negative = self._embed([negative_prompt] * len(prompts), layout) if negative_prompt else None
-        outputs = outputs_of(layout)
-        drawn = sum(out.stop - out.start for out in outputs if len(out.ids) > 1)
+        if layout.variant not in self._plans:
+            self._plans[layout.variant] = Plan.of(layout)
+        plan = self._plans[layout.variant]
         rows = decode(
             self.lm,
+            plan,
             rows,
-            layout.positions.to(self.device),
-            layout.prefix,
-            outputs,
             sampling,
             generators,
             text,
             negative,
             layout.without_conditions(rows) if sampling.guide_by == "all" and layout.inputs else None,
             on_step=None if callback is None else lambda done, of: callback(self, done, of, {}),
+            decoding=self.decoding,
         )
+        drawn = sum(out.stop - out.start for out in plan.outputs if len(out.ids) > 1)
         return layout.codes(rows), drawn
 
     def _embed(self, prompts: list[str], layout: Layout) -> TextInput | None:
@@ -374,11 +385,6 @@ class VideoLM:
             whole, mask = np.stack([clip.frames[: frames.shape[1]] for clip in shown[0]]), shown[1].numpy()
             frames = np.where(mask[..., None], whole.repeat(len(frames) // len(whole), 0), frames)
         return [Video(np.ascontiguousarray(each), self.tasks.fps) for each in frames]
-
-
-def outputs_of(layout: Layout) -> list[Output]:
-    """What the engine draws in a row of a layout."""
-    return [Output(span.kind, span.start, span.stop, span.ids) for span in layout.outputs]
 
 
 def kind_of(task: Task) -> str:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from videolm.data.mixture import Mixture, Rows
-from videolm.generate.engine import TextInput, decode
+from videolm.generate.engine import decode
+from videolm.generate.row import Plan, TextInput
 from videolm.generate.sampling import Sampling, generators
 from videolm.media import Image, Video, contact_sheet
 from videolm.model.prefix_lm import PrefixLM
-from videolm.pipeline.video_lm import outputs_of
 from videolm.sequence import Layout
 from videolm.tokenizers.protocol import VideoTokenizer
 from videolm.tokenizers.text.t5 import TextEncoder
@@ -29,13 +29,8 @@ def made_anew(
     if layout.text is not None and any(rows.captions):
         embeddings, mask = text(rows.captions) if rows.text is None else rows.text
         prompt = TextInput(embeddings.to(device, lm.dtype), mask.to(device), layout.text.start)
-    given = rows.ids.clone()
-    for span in layout.outputs:
-        given[:, span.start : span.stop] = span.ids[0]
-    positions = layout.positions.to(device)
-    return decode(
-        lm, given.to(device), positions, layout.prefix, outputs_of(layout), sampling, generators, prompt
-    ).cpu()
+    given = rows.ids[:, : layout.prefix].to(device)
+    return decode(lm, Plan.of(layout), given, sampling, generators, prompt).cpu()
 
 
 @torch.inference_mode()

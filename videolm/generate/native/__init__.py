@@ -1,0 +1,319 @@
+"""The decode step in C++ (`step.cpp`): built at first use where a compiler is found, and kept in the user's cache.
+
+Structures here mirror those of `step.cpp`, field by field.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from ctypes import CDLL, POINTER, Structure, byref, c_double, c_int64, c_void_p
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from videolm.generate.steps import Feed
+from videolm.model.attention import Cache
+from videolm.model.head import FactorizedHead, FlatHead
+from videolm.model.prefix_lm import PrefixLM
+from videolm.model.transformer import Block
+
+Precision = Literal["float32", "bfloat16", "int8"]
+"""Of weights; with less than float32 keys and values are kept in bfloat16."""
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++17", "-fno-math-errno")
+TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+Pointer = c_void_p
+
+
+class Matrix(Structure):
+    _fields_ = (("data", Pointer), ("scale", Pointer), ("rows", c_int64), ("cols", c_int64), ("type", c_int64))
+
+
+class Layer(Structure):
+    _fields_ = (
+        *((name, Pointer) for name in ("attention_norm", "q_norm", "k_norm", "mlp_norm")),
+        *((name, Matrix) for name in ("q", "k", "v", "o", "gate", "up", "down")),
+    )
+
+
+class Kind(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("start", "size", "factors")),
+        ("head", Matrix),
+        *((name, Pointer) for name in ("seen", "mix_norm")),
+        *((name, Matrix) for name in ("gate", "up", "down", "second")),
+    )
+
+
+class Model(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("width", "heads", "inner", "layers", "kinds")),
+        ("eps", c_double),
+        ("cache_type", c_int64),
+        ("layer", POINTER(Layer)),
+        ("norm", Pointer),
+        ("kind", POINTER(Kind)),
+        *((name, Pointer) for name in ("special", "visual_a", "visual_b", "audio")),
+        *((name, c_int64) for name in ("special_size", "visual_size", "split")),
+    )
+
+
+class Slots(Structure):
+    _fields_ = (("keys", Pointer), ("values", Pointer), ("slots", c_int64), ("blocks", c_int64))
+
+
+class Group(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("slot", "first", "count", "place")),
+        *((name, Pointer) for name in ("cos", "sin")),
+    )
+
+
+class Draw(Structure):
+    _fields_ = (
+        *((name, c_int64) for name in ("token", "other", "kind")),
+        ("noise", Pointer),
+        *((name, c_double) for name in ("scale", "temperature", "top_p")),
+        ("top_k", c_int64),
+    )
+
+
+@cache
+def library() -> CDLL | None:
+    """The compiled step, built if need be; None where there is no compiler or it fails, which is told once."""
+    source = files(__package__).joinpath("step.cpp").read_bytes()
+    wanted = (os.environ["CXX"],) if "CXX" in os.environ else ("g++", "c++", "clang++")
+    compiler = next(filter(None, map(shutil.which, wanted)), None)
+    if compiler is None:
+        return None
+    told = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
+    name = hashlib.sha256(b"\0".join([source, told, " ".join(FLAGS).encode(), _processor()])).hexdigest()[:24]
+    built = cache_folder() / f"step-{name}.so"
+    if not built.exists():
+        built.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=built.parent) as folder:
+            path = Path(folder) / built.name
+            path.with_suffix(".cpp").write_bytes(source)
+            command = [compiler, *FLAGS, str(path.with_suffix(".cpp")), "-o", str(path)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                reason = next((line for line in done.stderr.splitlines() if "error" in line), compiler)
+                tqdm.write(f"decoding without C++, which is slower: it cannot be built ({reason})", file=sys.stderr)
+                return None
+            path.rename(built)
+    loaded = CDLL(str(built))
+    loaded.lanes.restype = c_int64
+    loaded.step.restype = None
+    loaded.step.argtypes = [POINTER(Model), POINTER(Slots), *(c_int64, Pointer) * 3, Pointer, c_int64]
+    return loaded
+
+
+def cache_folder() -> Path:
+    """Where what is built is kept: VIDEOLM_CACHE, or `videolm` in the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("VIDEOLM_CACHE") or Path(base) / "videolm")
+
+
+def _processor() -> bytes:
+    """What a build for this processor depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return "\n".join([platform.machine(), *sorted({x for x in lines if x.startswith(("flags", "Features"))})]).encode()
+
+
+def misfit(model: PrefixLM) -> str:
+    """Why the step does not compute this model: "" where it does."""
+    if model.device.type != "cpu":
+        return "decoding in C++ is for a CPU"
+    if model.dtype not in (torch.float32, torch.bfloat16):
+        return f"decoding in C++ is for models in float32 or bfloat16, not {str(model.dtype).removeprefix('torch.')}"
+    if (built := library()) is None:
+        return "decoding in C++ needs a compiler (g++), and none was found that works"
+    lm, lanes = model.config.lm, built.lanes()
+    for name in ("hidden_size", "head_dim", "mlp_size"):
+        if getattr(lm, name) % lanes:
+            return f"decoding in C++ needs a {name} that is a multiple of {lanes}, not {getattr(lm, name)}"
+    return ""
+
+
+class Weights:
+    """A model's weights as the step takes them; those that are as `precision` says are the model's own, not copies."""
+
+    def __init__(self, model: PrefixLM, precision: Precision):
+        self.precision, self._kept = precision, list[object]()
+        lm, embedding, head = model.config.lm, model.embedding, model.head
+        blocks = [self._layer(block) for block in model.transformer.layers if isinstance(block, Block)]
+        self.kinds = list(head.kinds)
+        kinds = [self._kind(head, name) for name in self.kinds]
+        self.struct = Model(
+            width=lm.hidden_size,
+            heads=lm.num_heads,
+            inner=lm.mlp_size,
+            layers=lm.num_layers,
+            kinds=len(kinds),
+            eps=lm.norm_eps,
+            cache_type=TYPES[self.cache_dtype],
+            layer=(Layer * len(blocks))(*blocks),
+            norm=self._vector(model.transformer.norm.weight),
+            kind=(Kind * len(kinds))(*kinds),
+            special=self._vector(embedding.special.weight),
+            visual_a=self._vector(embedding.visual_a.weight),
+            visual_b=self._vector(embedding.visual_b.weight),
+            audio=None if embedding.audio is None else self._vector(embedding.audio.weight),
+            special_size=embedding.special_size,
+            visual_size=embedding.visual_size,
+            split=embedding.split[1],
+        )
+
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        return torch.float32 if self.precision == "float32" else torch.bfloat16
+
+    def _layer(self, block: Block) -> Layer:
+        attention, mlp = block.attention, block.mlp
+        named = {name: self._matrix(getattr(attention, f"{name}_proj").weight) for name in "qkvo"}
+        named |= {name: self._matrix(getattr(mlp, f"{name}_proj").weight) for name in ("gate", "up", "down")}
+        norms = {"attention_norm": block.attention_norm, "mlp_norm": block.mlp_norm}
+        if isinstance(attention.q_norm, nn.RMSNorm) and isinstance(attention.k_norm, nn.RMSNorm):
+            norms |= {"q_norm": attention.q_norm, "k_norm": attention.k_norm}
+        vectors = {name: self._vector(norm.weight) for name, norm in norms.items()}
+        return Layer(**named, **vectors)
+
+    def _kind(self, head: FactorizedHead | FlatHead, name: str) -> Kind:
+        _, start, size = head.kinds[name]
+        sizes = {"start": start, "size": size, "factors": head.factors(name)}
+        if isinstance(head, FlatHead):
+            return Kind(**sizes, head=self._matrix(head.whole.weight[start : start + size]))
+        if name != "visual":
+            return Kind(**sizes, head=self._matrix(getattr(head.whole, name).weight))
+        mix = {part: self._matrix(getattr(head.mix, f"{part}_proj").weight) for part in ("gate", "up", "down")}
+        return Kind(
+            **sizes,
+            **mix,
+            head=self._matrix(head.visual_a.weight),
+            second=self._matrix(head.visual_b.weight),
+            seen=self._vector(head.seen_a.weight),
+            mix_norm=self._vector(head.mix_norm.weight),
+        )
+
+    def _vector(self, weight: Tensor) -> int:
+        return self._keep(weight.detach().float())
+
+    def _matrix(self, weight: Tensor) -> Matrix:
+        weight = weight.detach()
+        rows, cols = weight.shape
+        if self.precision == "int8":
+            scale = weight.float().abs().amax(1).clamp_min(1e-12) / 127
+            weight = (weight.float() / scale[:, None]).round().to(torch.int8)
+            return Matrix(self._keep(weight), self._keep(scale), rows, cols, TYPES[torch.int8])
+        weight = weight.to(self.cache_dtype)
+        return Matrix(self._keep(weight), None, rows, cols, TYPES[weight.dtype])
+
+    def _keep(self, tensor: Tensor) -> int:
+        tensor = tensor.contiguous()
+        self._kept.append(tensor)
+        return tensor.data_ptr()
+
+
+_packed: WeakKeyDictionary[PrefixLM, tuple[object, Weights]] = WeakKeyDictionary()
+
+
+def packed(model: PrefixLM, precision: Precision) -> Weights:
+    """A model's `Weights`, made anew where they have changed since."""
+    state = precision, [(weight.data_ptr(), weight._version) for weight in model.parameters()]
+    found = _packed.get(model)
+    if found is None or found[0] != state:
+        found = _packed[model] = state, Weights(model, precision)
+    return found[1]
+
+
+class NativeSteps:
+    """Steps by one C++ call each (see `Steps`)."""
+
+    def __init__(self, model: PrefixLM, slots: int, length: int, window: int, precision: Precision):
+        self.window = window
+        self.model, self.weights = model, packed(model, precision)
+        loaded = library()
+        assert loaded is not None  # `misfit` says so
+        self._step, self._lanes = loaded.step, loaded.lanes()
+        lm, blocks = model.config.lm, -(-length // self._lanes)
+        shape = lm.num_layers, slots, lm.num_heads
+        dtype = self.weights.cache_dtype
+        self._keys = torch.zeros(*shape, blocks, lm.head_dim, self._lanes, dtype=dtype)
+        self._values = torch.zeros(*shape, blocks * self._lanes, lm.head_dim, dtype=dtype)
+        self._slots = Slots(self._keys.data_ptr(), self._values.data_ptr(), slots, blocks)
+        self._rotary: dict[int, tuple[Tensor, Tensor]] = {}
+        self._kinds = {name: index for index, name in enumerate(self.weights.kinds)}
+
+    def fill(self, slot: int, cache: Cache, positions: Tensor) -> None:
+        keys, values = torch.cat(cache.keys), torch.cat(cache.values)
+        count, lanes = keys.shape[2], self._lanes
+        self._values[:, slot, :, :count] = values
+        keys = F.pad(keys, (0, 0, 0, -count % lanes))
+        whole = rearrange(keys, "layers heads (blocks lanes) dim -> layers heads blocks dim lanes", lanes=lanes)
+        self._keys[:, slot, :, : whole.shape[2]] = whole
+        if self.model.config.lm.positions == "1d":
+            positions = torch.arange(len(positions))[:, None]
+        self._rotary[slot] = tuple(table.contiguous() for table in self.model.transformer.rotary(positions))  # type: ignore[assignment]
+
+    def step(self, feeds: Sequence[Feed]) -> list[list[int | None]]:
+        ids: list[int] = []
+        groups: list[Group] = []
+        draws: list[Draw] = []
+        asked: list[tuple[int, int]] = []
+        for n, feed in enumerate(feeds):
+            first = len(ids)
+            for slot in feed.slots:
+                cos, sin = self._rotary[slot]
+                groups.append(Group(slot, len(ids), len(feed.ids), feed.place, cos.data_ptr(), sin.data_ptr()))
+                ids += feed.ids
+            away, sampling = first + len(feed.ids), feed.sampling
+            for at, (kind, noise) in enumerate(zip(feed.kinds, feed.noise, strict=True)):
+                if kind is None:
+                    continue
+                asked.append((n, at))
+                draws.append(
+                    Draw(
+                        first + at,
+                        away + at if len(feed.slots) > 1 else -1,
+                        self._kinds[kind],
+                        None if noise is None else noise.ctypes.data,
+                        sampling.guidance_scale,
+                        sampling.temperature,
+                        sampling.top_p,
+                        sampling.top_k,
+                    )
+                )
+        found = (c_int64 * len(draws))()
+        self._step(
+            byref(self.weights.struct),
+            byref(self._slots),
+            len(ids),
+            (c_int64 * len(ids))(*ids),
+            len(groups),
+            (Group * len(groups))(*groups),
+            len(draws),
+            (Draw * len(draws))(*draws),
+            found,
+            torch.get_num_threads(),
+        )
+        drawn = [list[int | None]([None]) * len(feed.ids) for feed in feeds]
+        for (n, at), value in zip(asked, found, strict=True):
+            drawn[n][at] = value
+        return drawn
