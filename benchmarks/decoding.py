@@ -1,8 +1,8 @@
 """How fast ids are drawn, against transformers' `LlamaForCausalLM.generate`.
 
-Claim: guided (two rows in one), the paper's 266,496 ids: a small model at least 12 times as fast in float32 with the ids
-of the plain loop, 30 times with int8 weights; at 300M 6 and 20 times; with equal heads 2.5 and 7 times; 60% of the
-memory's bandwidth.
+Claim: guided (two rows in one), the paper's 266,496 ids: a small model is at least 12 times as fast in float32, with
+the ids of the plain loop, and 30 times with int8 weights; at 300M 6 and 20 times; with equal heads 2.5 and 7 times; 60%
+of the memory's bandwidth.
 Run: python benchmarks/decoding.py [--layers 8] [--width 512] [--context 600] [--ids 48] [--rounds 3] [--json]
 
 The peer has a static cache and the flat head of its own, and samples two rows. Ours are of the same trunk (Llama's: no
