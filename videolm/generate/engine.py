@@ -86,13 +86,8 @@ class Decoder:
         feeds = []
         for row, slots in self._slots.items():
             ids = row.feed(self.decoding.window - 1)[: self._steps.window]
-            places = range(row.cached, row.cached + len(ids))
-            kinds = [row.wanted(place) for place in places]
-            noise = [
-                None if kind is None else row.noise(place + 1, self.model.head.choices(kind))
-                for place, kind in zip(places, kinds, strict=True)
-            ]
-            feeds.append(Feed(slots, row.cached, ids, kinds, noise, row.sampling))
+            kinds = [row.wanted(place) for place in range(row.cached, row.cached + len(ids))]
+            feeds.append(Feed(slots, row.cached, ids, kinds, row.sampling, row.seed))
         drawn = self._steps.step(feeds)
         for row, found in zip(self._slots, drawn, strict=True):
             row.take(found)

@@ -11,10 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 from torch import Tensor
 
-from videolm.generate.noise import gumbel
 from videolm.generate.sampling import Sampling
 from videolm.sequence import Layout
 
@@ -101,7 +99,6 @@ class Row:
         self.cached = plan.prefix - (self.known == plan.prefix)  # the last one again where it is drawn after
         self._guessed = self.known
         """Places that have a guess."""
-        self._noise: dict[int, np.ndarray] = {}
 
     @property
     def done(self) -> bool:
@@ -125,14 +122,6 @@ class Row:
         """The kind of id to draw after a place, if one is."""
         return self.kinds[place + 1] if place + 1 >= self.known else None
 
-    def noise(self, place: int, count: int) -> np.ndarray | None:
-        """What the draw at a place is made with; None where the likeliest is taken."""
-        if not self.sampling.temperature:
-            return None
-        if place not in self._noise:
-            self._noise[place] = gumbel(self.seed, place, count)
-        return self._noise[place]
-
     def take(self, drawn: Sequence[int | None]) -> None:
         """Go on by what was drawn after each place of the last `feed`."""
         fed = self.ids[self.cached : self.cached + len(drawn)]
@@ -147,7 +136,6 @@ class Row:
                 continue
             self.cached = after
             if after == self.known:
-                self._noise.pop(after, None)
                 self.known += 1
                 self.drawn += 1
                 self._settle()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from videolm.generate.noise import gumbel
 from videolm.generate.sampling import Sampling, draw, guide
 from videolm.model.attention import Cache, Window
 from videolm.model.prefix_lm import PrefixLM
@@ -25,9 +26,9 @@ class Feed(NamedTuple):
     ids: list[int]
     kinds: list[str | None]
     """Of every id, the kind of the id to draw after it, if one is."""
-    noise: list[np.ndarray | None]
-    """Of every draw; None where the likeliest id is taken."""
     sampling: Sampling
+    seed: int
+    """Of what is drawn."""
 
 
 class Steps(Protocol):
@@ -95,10 +96,12 @@ class TorchSteps:
                 if copies == 2:
                     mine = guide(mine, logits[rows[1]], sampling.guidance_scale)
                     mine = mine.nan_to_num(nan=-torch.inf)  # -inf minus -inf: ids past the codebook's end
-                found = [feeds[n].noise[at] for n, at in places]
-                part = [noise[offset : offset + mine.shape[1]] for noise in found if noise is not None]
-                noise = torch.from_numpy(np.stack(part)).to(mine) if part else None
-                picks[torch.tensor(rows)] = draw(mine, sampling, noise)
+                part = None
+                if sampling.temperature:
+                    count = head.choices(kind)
+                    noise = [gumbel(feeds[n].seed, feeds[n].place + at + 1, count) for n, at in places]
+                    part = torch.from_numpy(np.stack(noise)[:, offset : offset + mine.shape[1]]).to(mine)
+                picks[torch.tensor(rows)] = draw(mine, sampling, part)
             chosen.append(picks)
             offset += logits.shape[1]
         ids = head.join(chosen, kind).view(self.slots, self.window).tolist()

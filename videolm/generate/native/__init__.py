@@ -85,8 +85,7 @@ class Group(Structure):
 
 class Draw(Structure):
     _fields_ = (
-        *((name, c_int64) for name in ("token", "other", "kind")),
-        ("noise", Pointer),
+        *((name, c_int64) for name in ("token", "other", "kind", "seed", "place")),
         *((name, c_double) for name in ("scale", "temperature", "top_p")),
         ("top_k", c_int64),
     )
@@ -284,7 +283,7 @@ class NativeSteps:
                 groups.append(Group(slot, len(ids), len(feed.ids), feed.place, cos.data_ptr(), sin.data_ptr()))
                 ids += feed.ids
             away, sampling = first + len(feed.ids), feed.sampling
-            for at, (kind, noise) in enumerate(zip(feed.kinds, feed.noise, strict=True)):
+            for at, kind in enumerate(feed.kinds):
                 if kind is None:
                     continue
                 asked.append((n, at))
@@ -293,7 +292,8 @@ class NativeSteps:
                         first + at,
                         away + at if len(feed.slots) > 1 else -1,
                         self._kinds[kind],
-                        None if noise is None else noise.ctypes.data,
+                        feed.seed,
+                        feed.place + at + 1,
                         sampling.guidance_scale,
                         sampling.temperature,
                         sampling.top_p,

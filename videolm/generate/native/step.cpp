@@ -89,7 +89,7 @@ struct Group {  // consecutive tokens of one slot, at consecutive places from `p
 struct Draw {
     int64_t token, other;  // the tokens after which the id stands; `other` is led away from, or -1
     int64_t kind;
-    const float* noise;  // Gumbel noise, (size of the first factor) + (size of the second); null: the likeliest
+    int64_t seed, place;  // what is drawn follows from
     double scale, temperature, top_p;
     int64_t top_k;
 };
@@ -196,6 +196,8 @@ inline void tile(const Product& p, int64_t row, int64_t end, int64_t token) {
         vec x[T];
         for (int t = 0; t < T; t++) x[t] = load(p.x[token + t] + i);
         for (int r = 0; r < R; r++) {
+            // a line of the next tile: these rows are short streams, which the processor does not foresee
+            if (i % (64 / (int64_t)sizeof(W)) == 0) __builtin_prefetch(rows[r] + i + R * p.m.cols);
             const vec w = load(rows[r] + i);
             for (int t = 0; t < T; t++) total[t][r] += w * x[t];
         }
@@ -332,13 +334,27 @@ void attend(
     for (; d < dim; d += LANES) weighted<C, T, 1>(values, count, dim, d, p, factor, out);
 }
 
-// The index that a draw takes among `n` logits, which are changed.
-int64_t choose(float* logits, const float* other, int64_t n, const Draw& draw, const float* noise, std::vector<int32_t>& kept) {
+inline uint64_t mixed(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
+    return x ^ (x >> 31);
+}
+
+// Number i of the Gumbel noise of a place: see generate/noise.py.
+inline float gumbel(int64_t seed, int64_t place, int64_t i) {
+    const uint64_t golden = 0x9E3779B97F4A7C15, start = mixed((uint64_t)seed + golden * (place + 1));
+    return -std::log(-std::log(((mixed(start + golden * (i + 1)) >> 11) + 0.5) * 0x1p-53));
+}
+
+// The index that a draw takes among `n` logits, which are changed; its noise is that from `number` on.
+int64_t choose(
+    float* logits, const float* other, int64_t n, const Draw& draw, int64_t number, std::vector<int32_t>& kept
+) {
     const float none = -std::numeric_limits<float>::infinity();
     if (other)
         for (int64_t i = 0; i < n; i++)
             logits[i] = logits[i] == none ? none : other[i] + (float)draw.scale * (logits[i] - other[i]);
-    if (draw.temperature == 0 || !noise) return std::max_element(logits, logits + n) - logits;
+    if (draw.temperature == 0) return std::max_element(logits, logits + n) - logits;
     for (int64_t i = 0; i < n; i++) logits[i] /= (float)draw.temperature;
     kept.resize(n);
     std::iota(kept.begin(), kept.end(), 0);
@@ -365,9 +381,10 @@ int64_t choose(float* logits, const float* other, int64_t n, const Draw& draw, c
         kept.resize(std::max<size_t>(count, 1));
     }
     int64_t best = kept[0];
+    float most = none;
     for (int32_t i : kept) {
-        const float mine = logits[i] + noise[i], its = logits[best] + noise[best];
-        if (mine > its || (mine == its && i < best)) best = i;
+        const float mine = logits[i] + gumbel(draw.seed, draw.place, number + i);
+        if (mine > most || (mine == most && i < best)) most = mine, best = i;
     }
     return best;
 }
@@ -497,7 +514,7 @@ void run(
 #pragma omp barrier
             drawing([&](int64_t i, float* mine, const float* other) {
                 for (int64_t j = (kind.size + b - 1) / b; j < a; j++) mine[j] = none;  // past the codebook's end
-                first[i] = choose(mine, other, a, draw[i], draw[i].noise, kept);
+                first[i] = choose(mine, other, a, draw[i], 0, kept);
                 drawn[i] = kind.start + first[i] * b;
             });
             if (kind.factors == 1) continue;
@@ -515,7 +532,7 @@ void run(
 #pragma omp barrier
             drawing([&](int64_t i, float* mine, const float* other) {
                 for (int64_t j = std::max<int64_t>(0, kind.size - first[i] * b); j < b; j++) mine[j] = none;
-                drawn[i] += choose(mine, other, b, draw[i], draw[i].noise ? draw[i].noise + a : nullptr, kept);
+                drawn[i] += choose(mine, other, b, draw[i], a, kept);
             });
         }
     }
