@@ -34,7 +34,7 @@ class Decoding(Config):
     """A step in C++, or by torch; "auto": C++ where it can be."""
     precision: native.Precision = "float32"
     """Of weights in C++: less is faster, and other ids are drawn."""
-    window: Annotated[int, Field(ge=1, le=64)] = 16
+    window: Annotated[int, Field(ge=1, le=64)] = 8
     """Ids of a row that a step takes, all but the first guessed: the same ids in fewer steps."""
     rows: Annotated[int, Field(ge=1)] = 8
     """Rows at a time; further ones wait."""
