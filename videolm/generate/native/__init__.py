@@ -94,31 +94,39 @@ class Draw(Structure):
 @cache
 def library() -> CDLL | None:
     """The compiled step, built if need be; None where there is no compiler or it fails, which is told once."""
-    source = files(__package__).joinpath("step.cpp").read_bytes()
     wanted = (os.environ["CXX"],) if "CXX" in os.environ else ("g++", "c++", "clang++")
     compiler = next(filter(None, map(shutil.which, wanted)), None)
     if compiler is None:
         return None
-    told = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
-    name = hashlib.sha256(b"\0".join([source, told, " ".join(FLAGS).encode(), _processor()])).hexdigest()[:24]
-    built = cache_folder() / f"step-{name}.so"
-    if not built.exists():
-        built.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=built.parent) as folder:
-            path = Path(folder) / built.name
-            path.with_suffix(".cpp").write_bytes(source)
-            command = [compiler, *FLAGS, str(path.with_suffix(".cpp")), "-o", str(path)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                reason = next((line for line in done.stderr.splitlines() if "error" in line), compiler)
-                tqdm.write(f"decoding without C++, which is slower: it cannot be built ({reason})", file=sys.stderr)
-                return None
-            path.rename(built)
-    loaded = CDLL(str(built))
+    try:
+        loaded = CDLL(str(_built(compiler)))
+    except (OSError, RuntimeError) as error:  # no home, no room, no OpenMP
+        tqdm.write(f"decoding without C++, which is slower: it cannot be built ({error})", file=sys.stderr)
+        return None
     loaded.lanes.restype = c_int64
     loaded.step.restype = None
     loaded.step.argtypes = [POINTER(Model), POINTER(Slots), *(c_int64, Pointer) * 3, Pointer, c_int64]
     return loaded
+
+
+def _built(compiler: str) -> Path:
+    """The library as this compiler builds it for this processor. Raises `OSError` or `RuntimeError` where it cannot."""
+    source = files(__package__).joinpath("step.cpp").read_bytes()
+    told = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
+    name = hashlib.sha256(b"\0".join([source, told, " ".join(FLAGS).encode(), _processor()])).hexdigest()[:24]
+    built = cache_folder() / f"step-{name}.so"
+    if built.exists():
+        return built
+    built.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=built.parent) as folder:
+        code, path = Path(folder) / "step.cpp", Path(folder) / built.name
+        code.write_bytes(source)
+        command = [compiler, *FLAGS, str(code), "-o", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(next((line for line in done.stderr.splitlines() if "error" in line), f"{compiler} fails"))
+        path.rename(built)
+    return built
 
 
 def cache_folder() -> Path:

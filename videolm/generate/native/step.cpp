@@ -101,7 +101,9 @@ inline vec load(const float* p) { return *(const vec*)p; }
 inline vec load(const uint16_t* p) {
     return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);
 }
-inline vec load(const int8_t* p) { return (vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
+inline vec load(const int8_t* p) {
+    return (vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
+}
 #else
 inline vec load(const uint16_t* p) { return (vec)(__builtin_convertvector(*(const hvec*)p, uvec) << 16); }
 inline vec load(const int8_t* p) {
@@ -278,8 +280,8 @@ inline void scores(const C* keys, int64_t block, int64_t dim, const float* const
         for (int b = 0; b < B; b++) store(out[t] + (block + b) * LANES, total[t][b]);
 }
 
-// Sums of values weighted by p over `count` places, for T queries and D vectors of the head from `first` on: even places
-// and odd ones apart.
+// Sums of values weighted by p over `count` places, for T queries and D vectors of the head from `first` on: even
+// places and odd ones apart.
 template <class C, int T, int D>
 inline void weighted(
     const C* values, int64_t count, int64_t dim, int64_t first, float* const* p, const float* factor, float* const* out
@@ -302,7 +304,8 @@ inline void weighted(
 // Attention of T queries, the last of which sees `count` places and each one before it one less.
 template <class C, int T>
 void attend(
-    const C* keys, const C* values, int64_t count, int64_t dim, const float* const* q, float* const* p, float* const* out
+    const C* keys, const C* values, int64_t count, int64_t dim, const float* const* q, float* const* p,
+    float* const* out
 ) {
     const int64_t blocks = (count + LANES - 1) / LANES;
     constexpr int B = 4 / T;
@@ -408,8 +411,10 @@ void run(
     const int64_t width = model.width, dim = width / model.heads, half = dim / 2, longest = cache.blocks * LANES;
     const int64_t most = std::max(tokens, 2 * draws);
     int64_t widest = 0;
-    for (int64_t k = 0; k < model.kinds; k++)
-        widest = std::max({widest, model.kind[k].head.rows, model.kind[k].factors == 2 ? model.kind[k].second.rows : 0});
+    for (int64_t k = 0; k < model.kinds; k++) {
+        const Kind& kind = model.kind[k];
+        widest = std::max({widest, kind.head.rows, kind.factors == 2 ? kind.second.rows : 0});
+    }
     Rows x(tokens, width), q(tokens, width), k(tokens, width), v(tokens, width), y(tokens, width);
     Rows inner(most, std::max(model.inner, width)), states(2 * draws, width), logits(2 * draws, widest);
     std::vector<int64_t> first(draws);
@@ -508,7 +513,8 @@ void run(
             std::vector<int32_t> kept;
             const auto drawing = [&](const auto& chosen) {  // this thread's share of them
                 for (int64_t i = share.begin(draws); i < share.end(draws); i++)
-                    if (draw[i].kind == k) chosen(i, logits.at[2 * i], draw[i].other < 0 ? nullptr : logits.at[2 * i + 1]);
+                    if (draw[i].kind == k)
+                        chosen(i, logits.at[2 * i], draw[i].other < 0 ? nullptr : logits.at[2 * i + 1]);
             };
             product({kind.head, from.data(), to.data(), SET}, count, share);
 #pragma omp barrier
@@ -548,7 +554,7 @@ void step(
     const Model* model, const Cache* cache, int64_t tokens, const int64_t* ids, int64_t groups, const Group* group,
     int64_t draws, const Draw* draw, int64_t* drawn, int64_t threads
 ) {
-    if (model->cache_type == FLOAT32) run<float>(*model, *cache, tokens, ids, groups, group, draws, draw, drawn, threads);
-    else run<uint16_t>(*model, *cache, tokens, ids, groups, group, draws, draw, drawn, threads);
+    const auto& of = model->cache_type == FLOAT32 ? run<float> : run<uint16_t>;
+    of(*model, *cache, tokens, ids, groups, group, draws, draw, drawn, threads);
 }
 }
