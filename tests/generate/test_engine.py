@@ -11,7 +11,7 @@ from torch import Tensor
 
 from videolm.errors import UserError
 from videolm.generate import native
-from videolm.generate.engine import Decoder, Decoding, decode, rows_of
+from videolm.generate.engine import AS_IS, Decoder, Decoding, decode, rows_of
 from videolm.generate.noise import gumbel
 from videolm.generate.row import Output, Plan, Row, TextInput
 from videolm.generate.sampling import Sampling, draw, guide
@@ -78,8 +78,10 @@ def without_cache(
 
 @pytest.fixture
 def run(plan: Plan) -> Callable[..., Tensor]:
-    def run(model: PrefixLM, rows: Tensor, sampling: Sampling, first_seed: int = 0, **settings: Any) -> Tensor:
-        return decode(model, plan, rows, sampling, seeded(len(rows), first_seed), **settings)
+    def run(
+        model: PrefixLM, rows: Tensor, sampling: Sampling, first_seed: int = 0, decoding: Decoding = AS_IS, **given: Any
+    ) -> Tensor:
+        return decode(model, rows_of(plan, rows, sampling, seeded(len(rows), first_seed), **given), decoding)
 
     return run
 
@@ -164,10 +166,30 @@ def test_guidance_of_one_is_no_guidance(
     assert torch.equal(run(model, rows, Sampling(guidance_scale=7.0)), unprompted)  # nothing to be led to
 
 
-def test_progress_is_told_after_every_id(build: Build, plan: Plan, rows: Tensor) -> None:
-    told: list[tuple[int, int]] = []
-    decode(build(), plan, rows, GREEDY, seeded(4), on_step=lambda *x: told.append(x), decoding=Decoding(window=1))
-    assert told == [(done, 8) for done in range(1, 9)]  # special tokens are written, not drawn
+def test_a_step_draws_the_next_id_of_every_row(build: Build, plan: Plan, rows: Tensor) -> None:
+    decoder = Decoder(build(), len(plan.positions), Decoding(window=1))
+    each = rows_of(plan, rows, GREEDY, seeded(4))
+    decoder.add(each)
+    told = []
+    while decoder.busy:
+        decoder.step()
+        told.append([row.drawn for row in each])
+    assert told == [[done] * 4 for done in range(1, 9)]  # special tokens are written, not drawn
+
+
+def test_a_prefix_is_computed_once(build: Build, plan: Plan, rows: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where rows that share it come in one after the other."""
+    model, computed = build(), list[int]()
+    hidden = model.hidden
+    monkeypatch.setattr(
+        model, "hidden", lambda ids, *rest, **more: computed.append(len(ids)) or hidden(ids, *rest, **more)
+    )
+    each = [row for first in rows[:2] for row in rows_of(plan, first.expand(5, -1), GREEDY, seeded(5))]
+    decoder = Decoder(model, len(plan.positions), Decoding(window=1, rows=1))
+    decoder.add(each)
+    while decoder.busy:
+        decoder.step()
+    assert computed.count(1) == 2 and not decoder._made
 
 
 def test_audio_and_special_positions_are_drawn_over_their_own_ids() -> None:
@@ -182,7 +204,7 @@ def test_audio_and_special_positions_are_drawn_over_their_own_ids() -> None:
         Output("special", 15, 16, range(32)),
     )
     plan = Plan(torch.arange(16)[:, None].expand(16, 3), 4, outputs, (-1,) * 16)
-    made = decode(model, plan, torch.ones(200, 4, dtype=torch.long), HOT, seeded(200))
+    made = decode(model, rows_of(plan, torch.ones(200, 4, dtype=torch.long), HOT, seeded(200)))
     for out in outputs:
         seen = set(made[:, out.start : out.stop].unique().tolist())
         assert seen <= set(out.ids) and len(seen) > 0.8 * len(out.ids)
@@ -191,7 +213,7 @@ def test_audio_and_special_positions_are_drawn_over_their_own_ids() -> None:
 def test_what_a_decoder_cannot_hold_is_refused(build: Build, rows: Tensor, plan: Plan) -> None:
     half = plan._replace(outputs=(Output("visual", plan.prefix, len(plan.positions), range(32, 50)),))
     with pytest.raises(ValueError, match="may hold only part of the visual ids"):
-        decode(build(), half, rows, GREEDY, seeded(4))
+        decode(build(), rows_of(half, rows, GREEDY, seeded(4)))
     short = Decoder(build(), 12)
     with pytest.raises(ValueError, match="a row has .* places, and this decoder is for 12"):
         short.add(rows_of(plan, rows, GREEDY, seeded(4)))
@@ -294,7 +316,7 @@ def test_a_step_in_c_draws_what_torch_draws(
     model = wide(**architecture)
 
     def run(**decoding: Any) -> Tensor:
-        return decode(model, LONG, sampling=sampling, generators=seeded(5), decoding=Decoding(**decoding), **given)
+        return decode(model, rows_of(LONG, sampling=sampling, generators=seeded(5), **given), Decoding(**decoding))
 
     expected = run(engine="torch", window=1)
     for window in (1, 3, 16):
@@ -336,8 +358,8 @@ def test_fewer_bits_change_little(wide: Callable[..., PrefixLM], given: dict[str
     model = wide()
 
     def run(precision: native.Precision) -> Tensor:
-        decoding = Decoding(precision=precision)
-        return decode(model, LONG, sampling=GREEDY, generators=seeded(5), decoding=decoding, **given)
+        rows = rows_of(LONG, sampling=GREEDY, generators=seeded(5), **given)
+        return decode(model, rows, Decoding(precision=precision))
 
     exact = run("float32")
     for precision in ("bfloat16", "int8"):
@@ -346,11 +368,15 @@ def test_fewer_bits_change_little(wide: Callable[..., PrefixLM], given: dict[str
 
 
 def test_changed_weights_are_seen(wide: Callable[..., PrefixLM], given: dict[str, Any]) -> None:
-    model, settings = wide(), {"sampling": GREEDY, "generators": seeded(5), "decoding": Decoding(precision="int8")}
-    before = decode(model, LONG, **settings, **given)
+    model, decoding = wide(), Decoding(precision="int8")
+
+    def run() -> Tensor:
+        return decode(model, rows_of(LONG, sampling=GREEDY, generators=seeded(5), **given), decoding)
+
+    before = run()
     with torch.no_grad():
         model.head.visual_a.weight.neg_()
-    assert not torch.equal(decode(model, LONG, **settings, **given), before)
+    assert not torch.equal(run(), before)
 
 
 def test_without_a_compiler_torch_decodes(
@@ -361,19 +387,23 @@ def test_without_a_compiler_torch_decodes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     model = wide()
-    expected = decode(model, LONG, sampling=HOT, generators=seeded(5), **given)
+
+    def run(**decoding: Any) -> Tensor:
+        return decode(model, rows_of(LONG, sampling=HOT, generators=seeded(5), **given), Decoding(**decoding))
+
+    expected = run()
     monkeypatch.setenv("VIDEOLM_CACHE", str(tmp_path))
     monkeypatch.setattr(native, "library", native.library.__wrapped__)
     compiler = tmp_path / "compiler"
     compiler.write_text("#!/bin/sh\necho 'error: no such thing' >&2\nexit 1\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
-    assert torch.equal(decode(model, LONG, sampling=HOT, generators=seeded(5), **given), expected)
+    assert torch.equal(run(), expected)
     assert "it cannot be built (error: no such thing)" in capsys.readouterr().err
     with pytest.raises(UserError, match="needs a compiler"):
-        decode(model, LONG, sampling=HOT, generators=seeded(5), decoding=Decoding(engine="native"), **given)
+        run(engine="native")
     with pytest.raises(UserError, match="needs a compiler"):
-        decode(model, LONG, sampling=HOT, generators=seeded(5), decoding=Decoding(precision="int8"), **given)
+        run(precision="int8")
 
 
 def test_what_c_does_not_compute_is_said(build: Build) -> None:

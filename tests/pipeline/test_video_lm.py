@@ -14,6 +14,7 @@ from videolm import VideoLM
 from videolm.errors import UserError
 from videolm.media import Image, Video
 from videolm.pipeline.folder import model_folder, model_hash
+from videolm.pipeline.job import Request
 
 PROMPT = "a small red circle moves right on a blue background"
 
@@ -97,6 +98,68 @@ def test_without_prompts_there_is_an_output_for_each_of_the_media(model: VideoLM
 def test_text_to_image_makes_one_frame(model: VideoLM) -> None:
     out = model(PROMPT, task="text_to_image")
     assert out.frames.shape == (1, 1, 32, 32, 3)
+
+
+def test_frames_stream_out_as_they_are_decoded(model: VideoLM) -> None:
+    whole = model([PROMPT, "a star"], generator=[generator(1), generator(2)])
+    seen: list[int] = []
+    stream = model(
+        [PROMPT, "a star"],
+        generator=[generator(1), generator(2)],
+        stream=True,
+        callback_on_step_end=lambda model, done, of, _: seen.append(done),
+    )
+    drawn = []
+    frames = []
+    for frame in stream:
+        frames.append(frame)
+        drawn.append(seen[-1])
+    assert np.array_equal(np.stack(frames, 1), whole.frames)
+    assert np.array_equal(stream.output.frames, whole.frames)
+    assert drawn[0] < 40 and drawn == sorted(drawn) and drawn[-1] == 80
+    clip = noise(9)
+    given = model(video=clip, stream=True, output_type="pil", generator=generator(0))
+    assert [np.array_equal(np.asarray(next(given)[0]), frame) for frame in clip.frames] == [True] * 9
+    assert len(given.output.frames[0]) == 17
+
+
+def test_calls_of_several_tasks_run_together(model: VideoLM) -> None:
+    def requests() -> list[Request]:
+        return [
+            {"prompt": PROMPT, "task": "text_to_video", "generator": generator(1)},
+            {"image": noise(1).frames[0], "generator": generator(2), "num_videos_per_prompt": 2},
+            {"prompt": "a star", "task": "text_to_image", "generator": generator(3), "guidance_scale": 3.0},
+            {"video": noise(9), "prompt": "a star", "generator": generator(4)},
+        ]
+
+    together = model.batch(requests())
+    assert [out.variant.task.name for out in together] == [
+        "text_to_video",
+        "image_to_video",
+        "text_to_image",
+        "frame_prediction",
+    ]
+    for out, request in zip(together, requests(), strict=True):
+        prompt = request.pop("prompt", None)
+        assert np.array_equal(out.frames, model(prompt, **request).frames)
+
+
+def test_prompts_are_taken_as_embeddings(model: VideoLM) -> None:
+    whole = model([PROMPT, "a star"], negative_prompt="a square", guidance_scale=3, generator=generator(0)).frames
+    embeds, mask = model.encode_prompt([PROMPT, "a star"])
+    less, _ = model.encode_prompt("a square")
+    given = {"prompt_embeds": embeds, "prompt_attention_mask": mask, "negative_prompt_embeds": less[0]}
+    assert np.array_equal(model(**given, guidance_scale=3, generator=generator(0)).frames, whole)
+    one = model(PROMPT, generator=generator(0)).frames
+    assert np.array_equal(model(prompt_embeds=embeds[0, : int(mask[0].sum())], generator=generator(0)).frames, one)
+    for wrong, message in (
+        ({"prompt": PROMPT, "prompt_embeds": embeds}, "give one"),
+        ({"prompt_embeds": embeds[..., :-1]}, "prompt embeddings are \\(b, m, "),
+        ({"prompt_attention_mask": mask}, "goes with prompt_embeds"),
+        ({"promt": PROMPT}, "unknown argument 'promt'; did you mean 'prompt'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            model(**wrong)  # type: ignore[call-overload]
 
 
 def test_steps_are_reported(model: VideoLM) -> None:

@@ -29,7 +29,7 @@ from videolm.media import write_image
 from videolm.media.clip import check_fps
 from videolm.metrics import check_ssim
 from videolm.pipeline.folder import INDEX, find_tokenizer, load_tasks, model_folder
-from videolm.pipeline.video_lm import SUFFIXES
+from videolm.pipeline.output import SUFFIXES
 from videolm.shapes import Format
 from videolm.train.engine import device as best_device
 

@@ -26,7 +26,7 @@ from videolm.media import Video, read_video
 from videolm.metrics import psnr
 from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import model_folder, model_hash
-from videolm.pipeline.video_lm import SUFFIXES, kind_of
+from videolm.pipeline.output import SUFFIXES, kind_of
 from videolm.progress import progress
 from videolm.tasks import Variant
 from videolm.tasks.file import load_tasks

@@ -10,7 +10,7 @@ is a compiler, else torch (`Decoding.engine`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -47,18 +47,19 @@ AS_IS = Decoding()
 class Decoder:
     """Rows being decoded, each from the moment it is added until its last id is drawn."""
 
-    def __init__(self, model: PrefixLM, length: int, decoding: Decoding = AS_IS, slots: int | None = None):
+    def __init__(self, model: PrefixLM, length: int, decoding: Decoding = AS_IS):
         """
         Args:
             length: of the longest row.
-            slots: caches; by default two for each of `decoding.rows`.
         """
         self.model, self.length, self.decoding = model, length, decoding
-        count = slots or 2 * decoding.rows
+        count = 2 * decoding.rows  # with guidance a row has two
         self._steps = steps_of(model, count, length, decoding)
         self._free = list(range(count))[::-1]
         self._waiting = deque[Row]()
         self._slots: dict[Row, tuple[int, ...]] = {}
+        self._made: list[tuple[Prefix, Plan, Cache]] = []
+        """Prefixes computed that rows still waiting share."""
 
     def add(self, rows: Iterable[Row]) -> None:
         """Rows to decode, in this order as slots get free.
@@ -100,16 +101,22 @@ class Decoder:
     @torch.inference_mode()
     def _admit(self) -> None:
         """Give waiting rows slots, and compute their prefixes, one that several share once."""
-        made: list[tuple[Prefix, Plan, Cache]] = []
+        begun = len(self._slots)
         while self._waiting and len(self._free) >= len(self._waiting[0].prefixes):
             row = self._waiting.popleft()
             self._slots[row] = tuple(self._free.pop() for _ in row.prefixes)
             for slot, prefix in zip(self._slots[row], row.prefixes, strict=True):
-                cache = next((cache for p, plan, cache in made if plan is row.plan and same(p, prefix)), None)
-                if cache is None:
-                    cache = self._compute(prefix, row.plan)
-                    made.append((prefix, row.plan, cache))
-                self._steps.fill(slot, cache, row.plan.positions)
+                self._steps.fill(slot, self._cached(prefix, row.plan), row.plan.positions)
+        if len(self._slots) > begun:
+            shared = [(prefix, row.plan) for row in self._waiting for prefix in row.prefixes]
+            self._made = [made for made in self._made if any(p is made[1] and same(q, made[0]) for q, p in shared)]
+
+    def _cached(self, prefix: Prefix, plan: Plan) -> Cache:
+        found = next((cache for made, of, cache in self._made if of is plan and same(made, prefix)), None)
+        if found is None:
+            found = self._compute(prefix, plan)
+            self._made.append((prefix, plan, found))
+        return found
 
     def _compute(self, prefix: Prefix, plan: Plan) -> Cache:
         """The cache of a prefix, alone in its batch, so that it is the same in any."""
@@ -144,41 +151,13 @@ def same(one: Prefix, other: Prefix) -> bool:
     )
 
 
-def decode(
-    model: PrefixLM,
-    plan: Plan,
-    rows: Tensor,
-    sampling: Sampling,
-    generators: Sequence[torch.Generator],
-    text: TextInput | None = None,
-    negative: TextInput | None = None,
-    bare: Tensor | None = None,
-    on_step: Callable[[int, int], None] | None = None,
-    decoding: Decoding = AS_IS,
-) -> Tensor:
-    """Draw the outputs of `rows`.
-
-    Args:
-        rows: (b, n) ids, of which only the prefix is read.
-        generators: one a row, which seeds it.
-        text: what the rows are prompted with.
-        negative: what guidance leads away from; by default no text. Read only when `guidance_scale` is not 1.
-        bare: rows (b, n) whose prefix guidance leads away from, where that is not the same.
-        on_step: called with (ids drawn in every row, ids to draw).
-
-    Returns:
-        (b, n) ids, each row's the same in any batch, given the same generator.
-    """
-    each = rows_of(plan, rows, sampling, generators, text, negative, bare)
-    decoder = Decoder(model, len(plan.positions), decoding, slots=len(each[0].prefixes) * decoding.rows)
-    decoder.add(each)
-    told = 0
+def decode(model: PrefixLM, rows: Sequence[Row], decoding: Decoding = AS_IS) -> Tensor:
+    """Draw the outputs of rows of one length: (b, n) ids, each row's the same in any batch."""
+    decoder = Decoder(model, len(rows[0].ids), decoding)
+    decoder.add(rows)
     while decoder.busy:
         decoder.step()
-        drawn = min(row.drawn for row in each)
-        if on_step is not None and drawn > told:
-            on_step(told := drawn, each[0].of)
-    return torch.tensor([row.ids for row in each], device=rows.device)
+    return torch.tensor([row.ids for row in rows], device=model.device)
 
 
 def rows_of(
@@ -190,7 +169,15 @@ def rows_of(
     negative: TextInput | None = None,
     bare: Tensor | None = None,
 ) -> list[Row]:
-    """Rows to decode: see `decode`."""
+    """Rows to decode, of one plan.
+
+    Args:
+        rows: (b, n) ids, of which only the prefix is read.
+        generators: one a row, which seeds it.
+        text: what the rows are prompted with.
+        negative: what guidance leads away from; by default no text. Read only when `guidance_scale` is not 1.
+        bare: rows (b, n) whose prefix guidance leads away from, where that is not the same.
+    """
     prompted = text is not None and bool(text.mask.any())
     guided = sampling.guidance_scale != 1 and (prompted or bare is not None)
 

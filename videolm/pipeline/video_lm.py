@@ -5,96 +5,31 @@ prompt, frames, samples ──► ids ──► engine ──► ids ──► c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, Unpack, overload
 
-import numpy as np
-import PIL.Image
 import torch
 from torch import Tensor
 
-from videolm import media
 from videolm.config import parse
 from videolm.errors import UserError
-from videolm.files import check_writable
-from videolm.generate.engine import AS_IS, Decoding, decode
+from videolm.generate.engine import AS_IS, Decoder, Decoding, rows_of
 from videolm.generate.row import Plan, TextInput
 from videolm.generate.sampling import Sampling
-from videolm.media import Image, Video, write_audio, write_image, write_video
 from videolm.pipeline.folder import Parts, load_model, model_folder, save_model
-from videolm.pipeline.inputs import AudioInput, ImageInput, Inputs, MaskInput, VideoInput, asked_for, misfit
+from videolm.pipeline.inputs import Inputs, asked_for, misfit
+from videolm.pipeline.job import FrameStream, Job, Options, Prompt, Request, check_names
+from videolm.pipeline.output import OutputType, VideoLMOutput, check_type
 from videolm.sequence import Layout, lay_out
 from videolm.tasks import Audio, Task, Text, Variant, Visual
 from videolm.tokenizers.audio.protocol import AudioTokenizer
 from videolm.tokenizers.protocol import VideoTokenizer
 
-SUFFIXES = {"video": (".mp4", ".gif"), "image": (".png", ".jpg", ".jpeg"), "audio": (".wav", ".flac", ".mp4")}
-"""What a task's output may be written as, the first by default. An .mp4 of a sound shows the clip that it is for."""
-
-OutputType = Literal["np", "pt", "pil"]
-
-
-@dataclass(frozen=True)
-class VideoLMOutput:
-    """Generated clips and sounds.
-
-    Attributes:
-        frames: "np": (B, T, H, W, C) float32 in [0, 1]; "pt": (B, T, C, H, W); "pil": a list of pictures a clip.
-        audio: (B, 1, samples) float32 in [-1, 1], or None for a task without sound.
-        audio_sampling_rate: samples a second of `audio`.
-        videos: the same clips as `media.Video`; where a task makes sound alone, the clips that it is for.
-        sounds: the same sounds as `media.Audio`; none without sound.
-        tokens: ids drawn for each clip.
-        fps: frames a second.
-        variant: the task and format made.
-        given: frames at the start of each clip that were given.
-    """
-
-    frames: Any
-    audio: np.ndarray | None
-    audio_sampling_rate: int | None
-    videos: list[Video]
-    sounds: list[media.Audio]
-    tokens: int
-    fps: float
-    variant: Variant
-    given: int
-
-    @property
-    def kind(self) -> str:
-        """ "video", "image" or "audio": what the task makes; clips may have sound."""
-        return kind_of(self.variant.task)
-
-    def save(self, path: str | Path, overwrite: bool = False) -> list[Path]:
-        """Write what was made: `clip.mp4`, or `clip-0.mp4`, `clip-1.mp4` … when there are several.
-
-        Raises `UserError` for a suffix that the task does not write.
-        """
-        path, count = Path(path), max(len(self.videos), len(self.sounds))
-        names = [path] if count == 1 else [path.with_stem(f"{path.stem}-{index}") for index in range(count)]
-        for name in names:
-            check_writable(name, overwrite)
-        for index, name in enumerate(names):
-            self.write(index, name, overwrite)
-        return names
-
-    def write(self, index: int, path: Path, overwrite: bool = False) -> None:
-        """Write one of them. A .gif leaves the sound out."""
-        suffix = path.suffix.lower()
-        if suffix not in SUFFIXES[self.kind]:
-            raise UserError(f"cannot write {path}: {self.variant.task.name} writes {' or '.join(SUFFIXES[self.kind])}")
-        sound = self.sounds[index] if self.sounds else None
-        if self.kind == "image":
-            write_image(Image(self.videos[index].frames[0]), path, overwrite=overwrite)
-        elif suffix in (".mp4", ".gif"):
-            if not self.videos:
-                raise UserError(f"cannot write {path}: there is no clip to show; write a .wav")
-            write_video(self.videos[index], path, audio=None if suffix == ".gif" else sound, overwrite=overwrite)
-        else:
-            assert sound is not None
-            write_audio(sound, path, overwrite=overwrite)
+OnStep = Callable[["VideoLM", int, int, dict[str, Any]], Any]
+MEDIA = ("image", "last_image", "video", "mask", "structure", "audio")
+"""Names of what may be given beside a prompt."""
 
 
 class VideoLM:
@@ -161,100 +96,144 @@ class VideoLM:
             self._layouts[variant] = lay_out(variant, self.tasks, self.vocabulary, self.tokenizer.grid, sound)
         return self._layouts[variant]
 
+    @overload
     def __call__(
         self,
-        prompt: str | Sequence[str] | None = None,
+        prompt: Prompt | None = None,
         *,
-        task: str | None = None,
-        image: ImageInput | Sequence[ImageInput] | None = None,
-        last_image: ImageInput | Sequence[ImageInput] | None = None,
-        video: VideoInput | Sequence[Video] | None = None,
-        mask: MaskInput | None = None,
-        structure: VideoInput | Sequence[Video] | None = None,
-        audio: AudioInput | Sequence[AudioInput] | None = None,
-        negative_prompt: str | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_frames: int | None = None,
-        num_videos_per_prompt: int = 1,
-        guidance_scale: float | None = None,
-        guide_by: Literal["text", "all"] | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        stream: Literal[False] = False,
         output_type: OutputType = "np",
         return_dict: bool = True,
-        callback_on_step_end: Callable[[VideoLM, int, int, dict[str, Any]], Any] | None = None,
-    ) -> VideoLMOutput:
-        """Generate clips.
+        callback_on_step_end: OnStep | None = None,
+        **options: Unpack[Options],
+    ) -> VideoLMOutput: ...
+
+    @overload
+    def __call__(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        stream: Literal[True],
+        output_type: OutputType = "np",
+        return_dict: bool = True,
+        callback_on_step_end: OnStep | None = None,
+        **options: Unpack[Options],
+    ) -> FrameStream: ...
+
+    def __call__(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        stream: bool = False,
+        output_type: OutputType = "np",
+        return_dict: bool = True,
+        callback_on_step_end: OnStep | None = None,
+        **options: Unpack[Options],
+    ) -> Any:
+        """Generate clips: a `VideoLMOutput`.
 
         Args:
+            stream: return a `FrameStream` at once, an iterator over frames as they are decoded.
+            output_type: of frames: "np", "pt" or "pil".
+            return_dict: False returns the tuple (frames,) instead, as in diffusers.
+            callback_on_step_end: called with (self, ids drawn, ids to draw, {}).
             prompt: one or several; `num_videos_per_prompt` clips are made of each, in order. Without any, of each of
                 the pictures, clips or sounds given.
-            task: by default the one that the inputs given call for.
-            image: the first frame: a picture, an array (H, W, 3) or a file, cut and resized to the model's size; or a
-                list of them, one for each prompt.
-            last_image: the last frame, likewise.
-            video: a clip, an array (f, H, W, 3) at the model's rate, a list of pictures or a file; or a list of clips,
-                one for each prompt. Frames beyond those that the task takes are not used.
-            mask: what to make anew in the video, in place of the task's own: a picture, white there, or a box (left,
-                top, right, bottom) in shares of the picture.
-            structure: flow and depth as one clip (`videolm.data.conditions.StructureMaker`).
-            audio: a sound, or a file; likewise.
-            negative_prompt: what guidance leads away from; by default no text.
-            height, width, num_frames: of a format the model was trained on; by default its first.
-            guidance_scale, guide_by, temperature, top_k, top_p: see `Sampling`; by default the model's own.
-            generator: one for each clip, or one that seeds them all.
-            callback_on_step_end: called with (self, ids drawn, ids to draw, {}).
-            return_dict: False returns the tuple (frames,) instead, as in diffusers.
+            options: task, image, video, num_frames, guidance_scale, generator, ...: see `Options`.
 
         Raises:
             UserError: inputs that do not fit the task, or a size, length or prompt that the model does not have.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
-        if output_type not in get_args(OutputType):
-            raise UserError(f"unknown output_type {output_type!r}; one of {', '.join(get_args(OutputType))}")
-        if num_videos_per_prompt < 1:
-            raise UserError(f"num_videos_per_prompt is {num_videos_per_prompt}, and must be at least 1")
-        values: dict[str, Any] = {
-            "text": prompts or None,
-            "image": image,
-            "last_image": last_image,
-            "video": video,
-            "mask": mask,
-        }
-        values |= {"structure": structure, "audio": audio}
-        values = {name: value for name, value in values.items() if value is not None}
-        variant = self.choose(values, task, num_frames=num_frames, height=height, width=width)
+        check_type(output_type)
+        job = self.job(prompt=prompt, **options)
+        steps = self._steps([job], callback_on_step_end)
+        if stream:
+            if job.layout.variant.task.visual is None:
+                raise UserError(f"{job.layout.variant.task.name} makes no frames, so there are none to stream")
+            return FrameStream(job, steps, output_type)
+        for _ in steps:
+            pass
+        out = job.output(output_type)
+        return out if return_dict else (out.frames,)
+
+    def batch(self, requests: Sequence[Request], output_type: OutputType = "np") -> list[VideoLMOutput]:
+        """Several calls at once, of any tasks; those whose rows have one length are decoded together.
+
+        What comes out of each is what it would have been alone. Raises `UserError` as a call does.
+        """
+        check_type(output_type)
+        jobs = [self.job(**request) for request in requests]
+        together = defaultdict[int, list[Job]](list)
+        for job in jobs:
+            together[job.layout.length].append(job)
+        for alike in together.values():
+            for _ in self._steps(alike):
+                pass
+        return [job.output(output_type) for job in jobs]
+
+    @torch.inference_mode()
+    def job(self, **request: Unpack[Request]) -> Job:
+        """The rows of a call, to be decoded by a `Decoder`. Raises `UserError` as the call does."""
+        asked = check_names(request)
+        prompts, embeds = self._prompts(asked)
+        each = asked.get("num_videos_per_prompt", 1)
+        if each < 1:
+            raise UserError(f"num_videos_per_prompt is {each}, and must be at least 1")
+        values = {name: asked[name] for name in MEDIA if name in asked}
+        if prompts or embeds:
+            values["text"] = prompts or embeds
+        size = {name: asked.get(name) for name in ("num_frames", "height", "width")}
+        variant = self.choose(values, asked.get("task"), **size)
         shape = variant.format
-        prompts = prompts or [""] * asked_for(prompts, values)
+        wanted = asked_for(prompts, values) if embeds is None else len(embeds[0])
         inputs = Inputs(
             variant.task,
             values,
-            len(prompts),
+            wanted,
             fps=self.tasks.fps,
             size=(shape.height, shape.width),
             frames=shape.frames,
             rate=None if self.audio is None else self.audio.sample_rate,
         )
-        variant = inputs.fitting(variant)
-        changes = {"guidance_scale": guidance_scale, "guide_by": guide_by, "temperature": temperature}
-        changes |= {"top_k": top_k, "top_p": top_p}
-        changes = {name: value for name, value in changes.items() if value is not None}
+        layout = self.layout(inputs.fitting(variant))
+        changes = {name: asked[name] for name in Sampling.model_fields if name in asked}
         sampling = parse(Sampling, self.sampling.model_dump(), changes)
-        prompts = [text for text in prompts for _ in range(num_videos_per_prompt)]
-        codes, tokens = self._generate(
-            self.layout(variant),
-            prompts,
-            negative_prompt,
-            inputs,
-            sampling,
-            _generators(generator, len(prompts)),
-            callback_on_step_end,
-        )
-        out = self._output(codes, variant, inputs, tokens, output_type)
-        return out if return_dict else (out.frames,)  # type: ignore[return-value]  # as diffusers does
+        count = wanted * each
+        streams: dict[str, Tensor] = {}
+        for part in layout.variant.inputs:
+            if not isinstance(part, Text):
+                given = inputs.of(part, layout.variant).to(self.device, self.lm.dtype)
+                codes = self._coder(part).encode(given)
+                streams[part.source] = codes.repeat_interleave(count // len(codes), 0)
+        rows = layout.build(streams).to(self.device)
+        rows = rows.expand(count, -1) if len(rows) != count else rows
+        text = None
+        if layout.text is not None:
+            text = self._text(embeds or self.encode_prompt(prompts or [""] * wanted), layout.text.start, each)
+        bare = layout.without_conditions(rows) if sampling.guide_by == "all" and layout.inputs else None
+        seeds = _generators(asked.get("generator"), count)
+        negative = None if layout.text is None else self._negative(asked, layout.text.start, count)
+        if layout.variant not in self._plans:
+            self._plans[layout.variant] = Plan.of(layout)
+        plan = self._plans[layout.variant]
+        return Job(self.parts, layout, inputs, rows_of(plan, rows, sampling, seeds, text, negative, bare))
+
+    def encode_prompt(self, prompt: str | Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Prompts as embeddings (b, m, width), and which of them are tokens (b, m).
+
+        Raises `UserError` for one with more tokens than the model takes.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        ids = self.text.tokenize(prompts)
+        for each, row in zip(prompts, ids, strict=True):
+            if len(row) > self.tasks.text_length:
+                raise UserError(
+                    f"the prompt has {len(row)} tokens and the model takes {self.tasks.text_length}; "
+                    f"shorten it: {each[:60]!r}…"
+                )
+        with torch.inference_mode():
+            embeddings, mask = self.text(ids)
+        return embeddings, mask
 
     def choose(
         self,
@@ -265,7 +244,7 @@ class VideoLM:
         height: int | None = None,
         width: int | None = None,
     ) -> Variant:
-        """The variant that a call runs: see `__call__`. `given` names the inputs: "text", "image", "video", ..."""
+        """The variant that a call runs: see `Options`. `given` names the inputs: "text", "image", "video", ..."""
         if (height is None) != (width is None):
             raise UserError("height and width go together")
         chosen = self.tasks.get(task) if task else self._task_for(given)
@@ -283,61 +262,48 @@ class VideoLM:
         what = " and ".join(sorted(given)) or "no input"
         raise UserError(f"no task of this model takes {what} alone; name one: {', '.join(t.name for t in tasks)}")
 
-    @torch.inference_mode()
-    def _generate(
-        self,
-        layout: Layout,
-        prompts: list[str],
-        negative_prompt: str | None,
-        inputs: Inputs,
-        sampling: Sampling,
-        generators: list[torch.Generator],
-        callback: Callable[[VideoLM, int, int, dict[str, Any]], Any] | None,
-    ) -> tuple[dict[str, Tensor], int]:
-        """The codes of what was made by source, and how many ids were drawn for each."""
-        streams: dict[str, Tensor] = {}
-        for part in layout.variant.inputs:
-            if isinstance(part, Text):
-                continue
-            given = inputs.of(part, layout.variant).to(self.device, self.lm.dtype)
-            codes = self._coder(part).encode(given)
-            streams[part.source] = codes.repeat_interleave(len(prompts) // len(codes), 0)
-        rows = layout.build(streams).to(self.device)
-        if len(rows) != len(prompts):
-            rows = rows.expand(len(prompts), -1)
-        text = self._embed(prompts, layout)
-        negative = self._embed([negative_prompt] * len(prompts), layout) if negative_prompt else None
-        if layout.variant not in self._plans:
-            self._plans[layout.variant] = Plan.of(layout)
-        plan = self._plans[layout.variant]
-        rows = decode(
-            self.lm,
-            plan,
-            rows,
-            sampling,
-            generators,
-            text,
-            negative,
-            layout.without_conditions(rows) if sampling.guide_by == "all" and layout.inputs else None,
-            on_step=None if callback is None else lambda done, of: callback(self, done, of, {}),
-            decoding=self.decoding,
-        )
-        drawn = sum(out.stop - out.start for out in plan.outputs if len(out.ids) > 1)
-        return layout.codes(rows), drawn
+    def _steps(self, jobs: Sequence[Job], callback: OnStep | None = None) -> Iterator[None]:
+        """Decode jobs whose rows have one length."""
+        rows = [row for job in jobs for row in job.rows]
+        decoder = Decoder(self.lm, len(rows[0].ids), self.decoding)
+        decoder.add(rows)
+        told = 0
+        while decoder.busy:
+            decoder.step()
+            drawn = min(job.drawn for job in jobs)
+            if callback is not None and drawn > told:
+                callback(self, told := drawn, jobs[0].of, {})
+            yield
 
-    def _embed(self, prompts: list[str], layout: Layout) -> TextInput | None:
-        """Prompts as text for the rows of a layout; None for a task without text."""
-        if layout.text is None:
-            return None
-        ids = self.text.tokenize(prompts)
-        for prompt, row in zip(prompts, ids, strict=True):
-            if len(row) > self.tasks.text_length:
-                raise UserError(
-                    f"the prompt has {len(row)} tokens and the model takes {self.tasks.text_length}; "
-                    f"shorten it: {prompt[:60]!r}…"
-                )
-        embeddings, mask = self.text(ids)
-        return TextInput(embeddings, mask, layout.text.start)
+    def _prompts(self, asked: dict[str, Any]) -> tuple[list[str], tuple[Tensor, Tensor] | None]:
+        """Prompts as text, or as embeddings and their mask; there may be none."""
+        prompt, embeds = asked.get("prompt"), asked.get("prompt_embeds")
+        if embeds is None:
+            if "prompt_attention_mask" in asked:
+                raise UserError("prompt_attention_mask goes with prompt_embeds")
+            return [prompt] if isinstance(prompt, str) else list(prompt or []), None
+        if prompt is not None:
+            raise UserError("prompt and prompt_embeds are two forms of one thing: give one")
+        return [], self._checked(embeds, asked.get("prompt_attention_mask"))
+
+    def _checked(self, embeds: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Embeddings that were given (b, m, width) or (m, width), and which of them are tokens."""
+        embeds = embeds[None] if embeds.ndim == 2 else embeds
+        width, most = self.lm.config.text_size, self.tasks.text_length
+        if embeds.ndim != 3 or embeds.shape[2] != width or not 0 < embeds.shape[1] <= most:
+            raise UserError(f"prompt embeddings are (b, m, {width}), m at most {most}, not {tuple(embeds.shape)}")
+        mask = torch.ones(embeds.shape[:2], dtype=torch.bool) if mask is None else mask.bool().reshape(embeds.shape[:2])
+        return embeds.to(self.device, self.lm.dtype), mask.to(self.device)
+
+    def _text(self, given: tuple[Tensor, Tensor], start: int, each: int) -> TextInput:
+        """Prompts in their place in the row, `each` times."""
+        return TextInput(given[0].repeat_interleave(each, 0), given[1].repeat_interleave(each, 0), start)
+
+    def _negative(self, asked: dict[str, Any], start: int, count: int) -> TextInput | None:
+        if "negative_prompt_embeds" in asked:
+            return self._text(self._checked(asked["negative_prompt_embeds"], None), start, count)
+        prompt = asked.get("negative_prompt")
+        return self._text(self.encode_prompt(prompt), start, count) if prompt else None
 
     def _coder(self, part: Visual | Audio) -> VideoTokenizer | AudioTokenizer:
         """What codes a part."""
@@ -345,55 +311,6 @@ class VideoLM:
             return self.tokenizer
         assert self.audio is not None  # or there were no layout
         return self.audio
-
-    @torch.inference_mode()
-    def _output(
-        self, codes: dict[str, Tensor], variant: Variant, inputs: Inputs, tokens: int, output_type: OutputType
-    ) -> VideoLMOutput:
-        task, fps = variant.task, self.tasks.fps
-        made = {p.kind: self._coder(p).decode(codes[p.source]).float().clamp(-1, 1).cpu() for p in task.outputs}
-        clips: list[Video] = []
-        if "visual" in made:
-            clips = [Video.from_tensor(clip, fps) for clip in made["visual"]]
-            clips = self._as_given(clips, variant, inputs)
-        elif shown := next(iter(inputs.clips.values()), None):
-            clips = [Video(clip.frames[: variant.format.frames], fps) for clip in _repeated(shown, len(made["audio"]))]
-        sounds: list[media.Audio] = []
-        rate = None
-        if "audio" in made and self.audio is not None:
-            rate = self.audio.sample_rate
-            samples = round(variant.format.frames / fps * rate)
-            sounds = [media.Audio(sound[None].numpy(), rate).fitted(samples) for sound in made["audio"]]
-        frames: Any = None
-        if clips:
-            frames = np.stack([clip.frames for clip in clips]).astype(np.float32) / 255
-            if output_type == "pt":
-                frames = torch.from_numpy(frames).movedim(-1, 2)
-            elif output_type == "pil":
-                frames = [[PIL.Image.fromarray(frame) for frame in clip.frames] for clip in clips]
-        audio = np.stack([sound.samples for sound in sounds]) if sounds else None
-        return VideoLMOutput(frames, audio, rate, clips, sounds, tokens, fps, variant, variant.prefix)
-
-    def _as_given(self, clips: list[Video], variant: Variant, inputs: Inputs) -> list[Video]:
-        """The clips with the frames and pixels that were given as they were."""
-        frames = np.stack([clip.frames for clip in clips])
-        part = next((p for p in variant.inputs if isinstance(p, Visual) and p.frames == "prefix"), None)
-        if part is not None:
-            first = np.stack([clip.frames[: variant.prefix] for clip in inputs.clips[variant.task.given_as(part)]])
-            frames[:, : variant.prefix] = first.repeat(len(frames) // len(first), 0)
-        if shown := inputs.shown(variant):
-            whole, mask = np.stack([clip.frames[: frames.shape[1]] for clip in shown[0]]), shown[1].numpy()
-            frames = np.where(mask[..., None], whole.repeat(len(frames) // len(whole), 0), frames)
-        return [Video(np.ascontiguousarray(each), self.tasks.fps) for each in frames]
-
-
-def kind_of(task: Task) -> str:
-    """ "video", "image" or "audio": what a task makes; clips may have sound."""
-    return "audio" if task.visual is None else "image" if task.makes_pictures else "video"
-
-
-def _repeated(values: list[Video], count: int) -> list[Video]:
-    return [value for value in values for _ in range(count // len(values))]
 
 
 def _generators(given: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[torch.Generator]:

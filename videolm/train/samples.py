@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from videolm.data.mixture import Mixture, Rows
-from videolm.generate.engine import decode
+from videolm.generate.engine import decode, rows_of
 from videolm.generate.row import Plan, TextInput
 from videolm.generate.sampling import Sampling, generators
 from videolm.media import Image, Video, contact_sheet
@@ -30,7 +30,7 @@ def made_anew(
         embeddings, mask = text(rows.captions) if rows.text is None else rows.text
         prompt = TextInput(embeddings.to(device, lm.dtype), mask.to(device), layout.text.start)
     given = rows.ids[:, : layout.prefix].to(device)
-    return decode(lm, Plan.of(layout), given, sampling, generators, prompt).cpu()
+    return decode(lm, rows_of(Plan.of(layout), given, sampling, generators, prompt)).cpu()
 
 
 @torch.inference_mode()

@@ -1,0 +1,214 @@
+"""A call of `VideoLM` at work: its rows while they are decoded, and what their ids show.
+
+request ──► inputs ──► codes ──► rows ──► (engine) ──► codes ──► frames, sounds
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from videolm.config import nearest
+from videolm.errors import UserError
+from videolm.generate.row import Row
+from videolm.media import Audio, Video
+from videolm.media.clip import Pixels
+from videolm.pipeline.folder import Parts
+from videolm.pipeline.inputs import AudioInput, ImageInput, Inputs, MaskInput, VideoInput
+from videolm.pipeline.output import OutputType, VideoLMOutput, as_type
+from videolm.sequence import Layout
+from videolm.tasks import Visual
+
+Prompt = str | Sequence[str]
+
+LATENTS = 4
+"""Latent frames that are decoded at a time."""
+
+
+class Options(TypedDict, total=False):
+    """What a call of `VideoLM` may be given beside a prompt. None is as if it were left out."""
+
+    prompt_embeds: Tensor | None
+    """Prompts as `VideoLM.encode_prompt` gives them: (b, m, width)."""
+    prompt_attention_mask: Tensor | None
+    """(b, m): which of `prompt_embeds` are tokens; by default all."""
+    negative_prompt: str | None
+    """What guidance leads away from; by default no text."""
+    negative_prompt_embeds: Tensor | None
+    """The same as embeddings (m, width)."""
+    task: str | None
+    """By default the one that the inputs given call for."""
+    image: ImageInput | Sequence[ImageInput] | None
+    """The first frame: a picture, an array (H, W, 3) or a file, cut and resized to the model's size; or a list of them,
+    one for each prompt."""
+    last_image: ImageInput | Sequence[ImageInput] | None
+    """The last frame, likewise."""
+    video: VideoInput | Sequence[Video] | None
+    """A clip, an array (f, H, W, 3) at the model's rate, a list of pictures or a file; or a list of clips, one for each
+    prompt. Frames beyond those that the task takes are not used."""
+    mask: MaskInput | None
+    """What to make anew in the video, in place of the task's own: a picture, white there, or a box (left, top, right,
+    bottom) in shares of the picture."""
+    structure: VideoInput | Sequence[Video] | None
+    """Flow and depth as one clip (`videolm.data.conditions.StructureMaker`)."""
+    audio: AudioInput | Sequence[AudioInput] | None
+    """A sound, or a file; likewise."""
+    height: int | None
+    """With `width` and `num_frames` a format that the model was trained on; by default its first."""
+    width: int | None
+    num_frames: int | None
+    num_videos_per_prompt: int
+    guidance_scale: float | None
+    """This and the next ones: see `Sampling`; by default the model's own."""
+    guide_by: Literal["text", "all"] | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    generator: torch.Generator | Sequence[torch.Generator] | None
+    """One for each clip, or one that seeds them all."""
+
+
+class Request(Options, total=False):
+    """A call as data."""
+
+    prompt: Prompt | None
+
+
+def check_names(request: Request) -> dict[str, Any]:
+    """What is asked for, without what is None. Raises `UserError` for a name that means nothing."""
+    known = [*Options.__annotations__, "prompt"]
+    for name in request:
+        if name not in known:
+            raise UserError(f"unknown argument '{name}'; {nearest(name, known)}")
+    return {name: value for name, value in request.items() if value is not None}
+
+
+class Job:
+    """The rows of one call, of one layout, and what they show as far as they are decoded.
+
+    Args:
+        rows: as many for each of the inputs' clips and sounds, in their order.
+    """
+
+    def __init__(self, parts: Parts, layout: Layout, inputs: Inputs, rows: Sequence[Row]):
+        self.parts, self.layout, self.inputs, self.rows = parts, layout, inputs, list(rows)
+        self._made: list[Pixels] = []
+        self._decoder = None if layout.variant.task.visual is None else parts.tokenizer.stream_decoder(LATENTS)
+        self._decoded = 0
+
+    @property
+    def drawn(self) -> int:
+        """Ids drawn in every row."""
+        return min(row.drawn for row in self.rows)
+
+    @property
+    def of(self) -> int:
+        """Ids to draw in each row."""
+        return self.rows[0].of
+
+    @torch.inference_mode()
+    def frames(self) -> Pixels | None:
+        """Frames (B, f, H, W, 3) that every row shows by now and that were not had before; None where none are."""
+        part = self.layout.variant.task.visual
+        if part is None or self._decoder is None:
+            return None
+        ready = self._latents(part)
+        video = None
+        if ready > self._decoded:
+            codes = self._codes()[part.source][:, self._decoded : ready]
+            video, self._decoded = self._decoder.push(codes), ready
+        if all(row.done for row in self.rows):
+            last = self._decoder.finish()
+            video = last if video is None else video if last is None else torch.cat([video, last], 2)
+        if video is None:
+            return None
+        fps = self.parts.tasks.fps
+        pixels = np.stack([Video.from_tensor(clip.float(), fps).frames for clip in video])
+        pixels = self._as_given(pixels, sum(made.shape[1] for made in self._made))
+        self._made.append(pixels)
+        return pixels
+
+    @torch.inference_mode()
+    def output(self, to: OutputType) -> VideoLMOutput:
+        """All of it, once every row is done."""
+        self.frames()
+        variant, fps = self.layout.variant, self.parts.tasks.fps
+        videos: list[Video] = []
+        if self._made:
+            videos = [Video(np.ascontiguousarray(clip), fps) for clip in np.concatenate(self._made, 1)]
+        elif shown := next(iter(self.inputs.clips.values()), None):
+            videos = [Video(clip.frames[: variant.format.frames], fps) for clip in _repeated(shown, len(self.rows))]
+        sounds: list[Audio] = []
+        if variant.task.audio is not None:
+            assert self.parts.audio is not None  # or there were no layout
+            rate = self.parts.audio.sample_rate
+            made = self.parts.audio.decode(self._codes()[variant.task.audio.source]).float().clamp(-1, 1).cpu()
+            samples = round(variant.format.frames / fps * rate)
+            sounds = [Audio(sound[None].numpy(), rate).fitted(samples) for sound in made]
+        return VideoLMOutput.of(videos, sounds, self.of, fps, variant, to)
+
+    def _latents(self, part: Visual) -> int:
+        """Latent frames whose codes are all known in every row."""
+        known = min(row.known for row in self.rows)
+        spans = [span for span in self.layout.spans if span.source == part.source]
+        each = spans[0].grid.h * spans[0].grid.w
+        return sum(min(span.grid.t, max(0, known - span.start) // each) for span in spans)
+
+    def _codes(self) -> dict[str, Tensor]:
+        return self.layout.codes(torch.tensor([row.ids for row in self.rows], device=self.parts.lm.device))
+
+    def _as_given(self, pixels: Pixels, start: int) -> Pixels:
+        """The frames from `start` on, with the frames and pixels that were given as they were."""
+        variant, inputs, stop = self.layout.variant, self.inputs, start + pixels.shape[1]
+        part = next((p for p in variant.inputs if isinstance(p, Visual) and p.frames == "prefix"), None)
+        if part is not None and start < variant.prefix:
+            clips = _repeated(inputs.clips[variant.task.given_as(part)], len(pixels))
+            first = np.stack([clip.frames[start : min(stop, variant.prefix)] for clip in clips])
+            pixels[:, : first.shape[1]] = first
+        if shown := inputs.shown(variant):
+            whole = np.stack([clip.frames[start:stop] for clip in _repeated(shown[0], len(pixels))])
+            pixels = np.where(shown[1][start:stop].numpy()[..., None], whole, pixels)
+        return pixels
+
+
+class FrameStream:
+    """Frames as they are decoded: an iterator over the next frame of each clip, in the call's `output_type`.
+
+    Args:
+        steps: decodes the job, a step each time it is asked for the next.
+    """
+
+    def __init__(self, job: Job, steps: Iterator[None], to: OutputType):
+        self._job, self._to = job, to
+        self._frames = self._decoded(steps)
+
+    def __iter__(self) -> FrameStream:
+        return self
+
+    def __next__(self) -> Any:
+        """ "np": (B, H, W, C) float32 in [0, 1]; "pt": (B, C, H, W); "pil": a picture for each clip."""
+        return as_type(next(self._frames), self._to)
+
+    @property
+    def output(self) -> VideoLMOutput:
+        """All of it, sound included; frames that were not taken are passed over."""
+        for _ in self._frames:
+            pass
+        return self._job.output(self._to)
+
+    def _decoded(self, steps: Iterator[None]) -> Iterator[Pixels]:
+        yield from _each(self._job.frames())  # those given
+        for _ in steps:
+            yield from _each(self._job.frames())
+
+
+def _each(pixels: Pixels | None) -> Iterator[Pixels]:
+    return iter(()) if pixels is None else iter(pixels.swapaxes(0, 1))
+
+
+def _repeated(values: Sequence[Video], count: int) -> list[Video]:
+    return [value for value in values for _ in range(count // len(values))]
