@@ -36,6 +36,29 @@ def snr(sound: Tensor, truth: Tensor) -> Tensor:
     return 10 * (power / error.clamp_min(1e-10 * power).clamp_min(1e-20)).log10()
 
 
+def mean_colour(clips: Tensor) -> Tensor:
+    """The mean colour of clips (b, 3, f, H, W) in [-1, 1]: (b, 3) in [0, 1].
+
+    >>> mean_colour(torch.tensor([1.0, -1.0, 0.0]).view(1, 3, 1, 1, 1))
+    tensor([[1.0000, 0.0000, 0.5000]])
+    """
+    return (clips.float().mean((2, 3, 4)) + 1) / 2
+
+
+def sharpness(clips: Tensor) -> Tensor:
+    """The variance of the Laplacian of the grey pictures in [0, 1] of clips (b, 3, f, H, W): (b,), a mean over frames.
+
+    The usual measure of blur (Pech-Pacheco et al. 2000); the borders are left out.
+
+    >>> sharpness(torch.zeros(1, 3, 2, 8, 8))
+    tensor([0.])
+    """
+    grey = torch.einsum("c,bcfhw->bfhw", torch.tensor([0.299, 0.587, 0.114]), (clips.float() + 1) / 2)
+    middle = grey[..., 1:-1, 1:-1]
+    around = grey[..., :-2, 1:-1] + grey[..., 2:, 1:-1] + grey[..., 1:-1, :-2] + grey[..., 1:-1, 2:]
+    return (around - 4 * middle).flatten(2).var(2, correction=0).mean(1)
+
+
 def ssim(one: Tensor, other: Tensor) -> Tensor:
     """Structural similarity of clips (b, 3, f, H, W) in [-1, 1]: (b,), the mean over frames, 1 for equal clips.
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from videolm.errors import UserError
 from videolm.evaluate import recall
 from videolm.evaluate.shapes import evaluate_task
 from videolm.evaluate.world import World
-from videolm.generate.row import Plan
+from videolm.generate.row import Row
 from videolm.media import Image, Video, read_audio, read_video, write_audio, write_image, write_video
 from videolm.pipeline.folder import find_audio_tokenizer
 from videolm.shapes import Format
@@ -34,6 +35,7 @@ lm: tiny
 lm_training: {steps: 30, tokens: 1000, validate_every: 100, validation_rows: 4}
 """
 SHAPE = Format(17, 32, 32)
+SHORT = Video(np.zeros((9, 32, 32, 3), np.uint8), 8.0)
 
 
 @pytest.fixture(scope="module")
@@ -216,8 +218,8 @@ def test_recall_counts_the_codes_that_come_back(
         known.append(rows.ids)
         return rows
 
-    def right(model: object, plan: Plan, rows: torch.Tensor, *_: object) -> object:
-        assert rows.shape[1] == plan.prefix  # the decoder is not shown the answer
+    def right(model: object, rows: list[Row]) -> object:
+        assert all(row.known < len(row.ids) and not row.drawn for row in rows)  # the decoder is not shown the answer
         return known[-1]
 
     known: list[torch.Tensor] = []
@@ -261,3 +263,115 @@ def test_sounds_become_tokens_and_come_back(
         assert main([*words, "--out", str(tmp_path / "none"), *chosen]) == 2
         printed = capsys.readouterr().err
         assert said in printed and printed.count("\n") == 1
+
+
+def structure(clip: Video) -> Video:
+    """What stands in for flow and depth where there is no estimator."""
+    return Video(255 - clip.frames, clip.fps)
+
+
+def test_tasks_one_after_the_other_are_calls_one_after_the_other(model: VideoLM, world: World) -> None:
+    first = Image(world.source("video")[0].media.frames[0])
+    names = ["image_to_video", "outpainting_central", "stylization"]
+    box = (0.0, 0.0, 1.0, 0.5)
+    given = {"image": first, "mask": box, "structure": structure, "num_videos_per_prompt": 2}
+    out = model("a star", task=names, generator=generators(0, 1), **given)
+    seeds = generators(0, 1)
+    clips = model("a star", task=names[0], image=first, num_videos_per_prompt=2, generator=seeds).videos
+    painted = model(["a star"] * 2, task=names[1], video=clips, mask=box, generator=seeds).videos
+    shown = [structure(clip) for clip in painted]
+    styled = model(["a star"] * 2, task=names[2], structure=shown, generator=seeds)
+    assert np.array_equal(out.frames, styled.frames) and out.variant == styled.variant
+
+
+def test_what_a_chain_made_goes_on(model: VideoLM) -> None:
+    heard = model("a star", task=["text_to_video", "video_to_audio"], generator=generators(1))
+    (clip,) = model("a star", task="text_to_video", generator=generators(1)).videos
+    assert np.array_equal(heard.videos[0].frames, clip.frames) and heard.audio is not None
+    pictured = model("a star", task=["text_to_image", "image_to_video"], generator=generators(1))
+    (picture,) = model("a star", task="text_to_image", generator=generators(1)).videos
+    assert np.array_equal(pictured.videos[0].frames[0], picture.frames[0])
+    loud = model("a star", task=["text_to_video_with_audio", "inpainting_central"], generator=generators(1))
+    both = model("a star", task="text_to_video_with_audio", generator=generators(1))
+    assert loud.audio is not None and np.array_equal(loud.audio, both.audio)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            {"task": ["text_to_image", "video_to_audio"]},
+            "in text_to_image.video_to_audio .* needs a video, and nothing",
+        ),
+        ({"task": ["text_to_video", "stylization"]}, "stylization needs a structure clip"),
+        ({"task": ["text_to_video", "video_to_audio"], "mask": (0, 0, 1, 1)}, "no task of .* takes a mask"),
+        ({"task": ["text_to_video", "video_to_sound"]}, "unknown task 'video_to_sound'"),
+        ({"task": ["stylization"], "structure": structure}, "stylization needs a video"),
+        ({"task": ["text_to_video", "video_to_audio"], "stream": True}, "several tasks are not streamed"),
+    ],
+)
+def test_a_chain_that_breaks_is_refused_before_it_begins(model: VideoLM, call: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        model("a star", callback_on_step_end=lambda *_: pytest.fail("it began"), **call)  # type: ignore[call-overload]
+
+
+def test_a_story_changes_its_scene_on_the_frame(model: VideoLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, Any]] = []
+    plain = VideoLM.job
+    monkeypatch.setattr(VideoLM, "job", lambda self, **asked: calls.append(asked) or plain(self, **asked))
+    scenes = [("a star", 2.5), ("a circle", 1.0), ("a square", 1.75)]
+    chunks = list(model.story(scenes, generator=torch.Generator().manual_seed(0)))
+    assert [(chunk.scene, chunk.start) for chunk in chunks] == [(0, 0), (0, 17), (1, 20), (2, 28), (2, 40)]
+    assert [len(chunk.videos[0]) for chunk in chunks] == [17, 3, 8, 12, 2]
+    names = ["text_to_video", "frame_prediction", "story_continuation", "story_continuation", "frame_prediction"]
+    assert [chunk.variant.task.name for chunk in chunks] == names
+    assert [call["prompt"] for call in calls] == ["a star", ["a star"], ["a circle"], ["a square"], ["a square"]]
+    told = np.concatenate([chunk.videos[0].frames for chunk in chunks])
+    for call, chunk in list(zip(calls, chunks, strict=True))[1:]:  # each goes on from the true last frames
+        assert np.array_equal(call["video"][0].frames, told[chunk.start - chunk.variant.prefix : chunk.start])
+    assert chunks[0].colour_distance == 0 and chunks[0].sharpness == 1
+    again = model.story(scenes, generator=torch.Generator().manual_seed(0))
+    assert np.array_equal(told, np.concatenate([chunk.videos[0].frames for chunk in again]))
+
+
+def test_a_story_goes_on_with_its_sound(model: VideoLM, world: World) -> None:
+    options = {"task": "text_to_video_with_audio", "generator": torch.Generator().manual_seed(0)}
+    chunks = list(model.story([("a star", 4.0)], **options))
+    assert [chunk.variant.task.name for chunk in chunks] == ["text_to_video_with_audio", "audio_video_continuation"]
+    heard = np.concatenate([chunk.sounds[0].samples for chunk in chunks], 1)
+    assert heard.shape == (1, 4 * 8000)
+    at = len(chunks[0].sounds[0])
+    assert abs(heard[0, at] - heard[0, at - 1]) <= np.abs(np.diff(heard[0])).max()  # no click where they meet
+    clip, sound = world.source("video")[0].media, world.source("audio")[0].media
+    (after,) = model.story([(None, 1.0)], video=clip, audio=sound)
+    assert len(after.videos[0]) == 8 and len(after.sounds[0]) == 8000
+
+
+def test_several_stories_are_told_at_once(model: VideoLM) -> None:
+    pair = [(["a star", "a circle"], 2.5), (["a circle", "a star"], 1.0)]
+    both = list(model.story(pair, generator=generators(3, 4), num_videos_per_prompt=1))
+    for index in range(2):
+        alone = list(model.story([(p[index], s) for p, s in pair], generator=generators(3 + index)))
+        for one, chunk in zip(alone, both, strict=True):
+            assert np.array_equal(one.videos[0].frames, chunk.videos[index].frames)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ({"scenes": []}, "a story has scenes, each of more than 0 seconds"),
+        ({"scenes": [("a star", 0.0)]}, "a story has scenes, each of more than 0 seconds"),
+        (
+            {"scenes": [("a star", 3.0)], "overlap": 7},
+            "no task of this model goes on from the end of 7 frames of a clip",
+        ),
+        ({"scenes": [("a star", 3.0)], "task": "text_to_image"}, "text_to_image makes no clip to go on from"),
+        (
+            {"scenes": [("a star", 3.0)], "video": Video(np.zeros((9, 32, 32, 3), np.uint8), 8.0), "task": "x"},
+            "no task",
+        ),
+    ],
+)
+def test_a_story_that_cannot_be_told_is_said(model: VideoLM, call: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        list(model.story(**call))

@@ -1,5 +1,6 @@
 """Sound in and out: values, files, and clicks that stay where they were."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +244,7 @@ def test_reading_from_the_middle_is_a_part_of_the_whole(
         path = path.with_stem("made")
     whole = read_audio(path, rate=RATE)
     decoded = 0
-    converted = media_audio._converted
+    converted = media_audio._resampled
 
     def counted(frames: Any, *args: Any) -> Any:
         nonlocal decoded
@@ -251,7 +252,7 @@ def test_reading_from_the_middle_is_a_part_of_the_whole(
         decoded += sum(frame.samples / frame.sample_rate for frame in frames)
         return converted(frames, *args)
 
-    monkeypatch.setattr(media_audio, "_converted", counted)
+    monkeypatch.setattr(media_audio, "_resampled", counted)
     part = read_audio(path, rate=RATE, start=9.125, seconds=1.5)
     expected = whole.samples[0, 146_000 : 146_000 + 24_000]
     assert np.abs(part.samples[0] - expected).max() < 0.02 and np.abs(expected).max() > 0.5
@@ -264,3 +265,24 @@ def test_an_mp3_is_whole(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.mp3", noise, 44_100)
     expected, _ = soundfile.read(tmp_path / "a.mp3", dtype="float32")
     assert np.allclose(read_audio(tmp_path / "a.mp3", rate=44_100).samples[0], expected.clip(-1, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [16_000, 20_000])
+def test_sound_that_comes_in_parts_is_written_as_one(tmp_path: Path, rate: int) -> None:
+    """Without a seam, and never more of it asked for than the frames need."""
+    whole = tone(2.0, rate=rate)
+    asked: list[int] = []
+
+    def parts() -> Iterator[Audio]:
+        for part in np.array_split(whole.samples, 7, axis=1):
+            asked.append(len(asked))
+            yield Audio(part, rate)
+
+    def frames() -> Iterator[Any]:
+        for index, frame in enumerate(still(16).frames):
+            assert len(asked) <= 2 + index * 7 / 16
+            yield frame
+
+    write_frames(frames(), 8.0, tmp_path / "parts.mp4", audio=parts())
+    write_frames(still(16).frames, 8.0, tmp_path / "whole.mp4", audio=whole)
+    assert (tmp_path / "parts.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()

@@ -5,6 +5,7 @@ Outside the models samples are float32, channels first: (c, n) in [-1, 1].
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -110,14 +111,29 @@ class Audio:
         kept = self.samples[:, :samples]
         return Audio(np.pad(kept, ((0, 0), (0, samples - kept.shape[1]))), self.rate)
 
+    def last(self, samples: int) -> Audio:
+        """The last `samples` samples, or as many as there are."""
+        return Audio(self.samples[:, max(0, len(self) - samples) :], self.rate)
+
     def converted(self, rate: int, channels: int | None = None) -> Audio:
         """At another rate, and mixed to `channels` (as many as it has unless said): 1 or 2."""
         channels = self.channels if channels is None else channels
         if (rate, channels) == (self.rate, self.channels):
             return self
         length = round(len(self) * rate / self.rate)
-        frames = (_frame(part, self.rate) for part in np.split(self.samples, range(BLOCK, len(self), BLOCK), axis=1))
-        return Audio(_converted(frames, rate, channels), rate).fitted(max(1, length))
+        return Audio(np.concatenate(list(resampled([self], rate, channels)), 1), rate).fitted(max(1, length))
+
+
+def resampled(sounds: Iterable[Audio], rate: int, channels: int) -> Iterator[Samples]:
+    """Sounds of one rate that follow one another, as one at another rate and number of channels, 1 or 2: part by part
+    (channels, n), as they come."""
+
+    def frames() -> Iterator[AudioFrame]:
+        for sound in sounds:
+            parts = np.split(sound.samples, range(BLOCK, len(sound), BLOCK), axis=1)
+            yield from (_frame(part, sound.rate) for part in parts)
+
+    return _resampled(frames(), rate, channels)
 
 
 def read_audio(
@@ -217,7 +233,8 @@ def _pieces(
 
 
 def _stretch(frames: list[AudioFrame], begin: float, rate: int, channels: int | None) -> tuple[int, Samples]:
-    return round(begin * rate), _converted(frames, rate, channels or frames[0].layout.nb_channels)
+    parts = list(_resampled(frames, rate, channels or frames[0].layout.nb_channels))
+    return round(begin * rate), np.concatenate(parts, 1) if parts else np.zeros((1, 0), np.float32)
 
 
 def _sound_file(path: Readable, start: float) -> Iterator[tuple[float | None, AudioFrame]] | None:
@@ -264,12 +281,10 @@ def _frame(samples: NDArray[Any], rate: int) -> AudioFrame:
     return frame
 
 
-def _converted(frames: Iterable[AudioFrame], rate: int, channels: int) -> Samples:
-    """Frames one after another, resampled and mixed: (channels, n)."""
+def _resampled(frames: Iterable[AudioFrame], rate: int, channels: int) -> Iterator[Samples]:
+    """Frames one after another, resampled and mixed: parts (channels, n)."""
     resampler = av.AudioResampler(format="fltp", layout=LAYOUTS[channels], rate=rate)
-    found = []
-    for frame in frames:
-        frame.pts = None  # one after another, whatever their clocks say
-        found += [part.to_ndarray() for part in resampler.resample(frame)]
-    found += [part.to_ndarray() for part in resampler.resample(None)]
-    return np.concatenate(found, axis=1) if found else np.zeros((channels, 0), np.float32)
+    for frame in itertools.chain(frames, [None]):
+        if frame is not None:
+            frame.pts = None  # one after another, whatever their clocks say
+        yield from (part.to_ndarray().astype(np.float32, copy=False) for part in resampler.resample(frame))

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from videolm.errors import UserError
 from videolm.files import atomic_path, check_writable
-from videolm.media.audio import LAYOUTS, Audio
+from videolm.media.audio import LAYOUTS, Audio, resampled
 from videolm.media.clip import Image, Pixels, Video, check_fps
 from videolm.media.film import EXACT
 
@@ -63,11 +63,14 @@ def write_frames(
     fps: float,
     path: str | os.PathLike[str],
     *,
-    audio: Audio | None = None,
+    audio: Audio | Iterable[Audio] | None = None,
     crf: int = 12,
     overwrite: bool = False,
 ) -> Path:
     """Write frames (H, W, 3) of one size as they come, as an .mp4 of any length; see `write_video`.
+
+    Args:
+        audio: parts that follow one another are asked for as they are needed, beside the frames.
 
     Raises:
         UserError: as `write_video`; there is no frame; a frame is no picture of the size of the first.
@@ -99,7 +102,9 @@ def write_image(image: Image, path: str | os.PathLike[str], *, overwrite: bool =
     return path
 
 
-def _write_mp4(frames: Iterable[Pixels], fps: float, path: Path, crf: int, audio: Audio | None) -> None:
+def _write_mp4(
+    frames: Iterable[Pixels], fps: float, path: Path, crf: int, audio: Audio | Iterable[Audio] | None
+) -> None:
     rate = Fraction(fps).limit_denominator(1001)  # 1001: the NTSC rates, such as 30000/1001
     if not 0.01 <= rate <= 1000:
         raise UserError(f"the clip has {fps:g} frames per second: an mp4 is written with 0.01 to 1000")
@@ -111,7 +116,7 @@ def _write_mp4(frames: Iterable[Pixels], fps: float, path: Path, crf: int, audio
             if stream is None:
                 first = size
                 stream = _add_stream(container, rate, size, crf)
-                sound = None if audio is None else _Sound(container, audio)
+                sound = None if audio is None else _Sound(container, [audio] if isinstance(audio, Audio) else audio)
             elif size != first:
                 raise UserError(f"frame {index} has the shape {size}, the first one {first}: a clip has one size")
             padding = ((0, size[0] % 2), (0, size[1] % 2), (0, 0))
@@ -138,22 +143,27 @@ def _write_mp4(frames: Iterable[Pixels], fps: float, path: Path, crf: int, audio
 class _Sound:
     """The sound of an .mp4 that is being written, beside its frames and no further."""
 
-    def __init__(self, container: OutputContainer, audio: Audio) -> None:
-        self._rate = min(AAC_RATES, key=lambda rate: (rate < audio.rate, abs(rate - audio.rate)))
-        audio = audio.converted(self._rate, min(audio.channels, 2))
-        self._container, self._samples, self._written = container, audio.samples, 0
-        self._stream = container.add_stream("aac", rate=self._rate, layout=LAYOUTS[audio.channels])
-        self._stream.bit_rate = 96_000 * audio.channels
+    def __init__(self, container: OutputContainer, sounds: Iterable[Audio]) -> None:
+        sounds = iter(sounds)
+        first = next(sounds)
+        self._rate = min(AAC_RATES, key=lambda rate: (rate < first.rate, abs(rate - first.rate)))
+        channels = min(first.channels, 2)
+        self._parts = resampled(itertools.chain([first], sounds), self._rate, channels)
+        self._container, self._waiting, self._written = container, np.zeros((channels, 0), np.float32), 0
+        self._stream = container.add_stream("aac", rate=self._rate, layout=LAYOUTS[channels])
+        self._stream.bit_rate = 96_000 * channels
 
     def write_until(self, seconds: Fraction) -> None:
         """Write what is heard up to a time, silence where the sound is over."""
-        end = round(seconds * self._rate)
-        part = self._samples[:, self._written : end]
-        part = np.pad(part, ((0, 0), (0, end - self._written - part.shape[1])))
+        count = round(seconds * self._rate) - self._written
+        while self._waiting.shape[1] < count and (more := next(self._parts, None)) is not None:
+            self._waiting = np.concatenate([self._waiting, more], 1)
+        part, self._waiting = np.split(self._waiting, [count], 1)
+        part = np.pad(part, ((0, 0), (0, count - part.shape[1])))
         frame = AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout=LAYOUTS[len(part)])
         frame.sample_rate, frame.pts, frame.time_base = self._rate, self._written, Fraction(1, self._rate)
         self._container.mux(self._stream.encode(frame))
-        self._written = end
+        self._written += count
 
     def finish(self) -> None:
         self._container.mux(self._stream.encode())

@@ -39,6 +39,8 @@ NAMES = {
     "audio": "a sound",
     "mask": "a mask",
 }
+MEDIA = tuple(name for name in NAMES if name != "text")
+"""What a call may be given beside a prompt."""
 
 
 def misfit(task: Task, given: Collection[str]) -> str | None:

@@ -5,7 +5,7 @@ request ──► inputs ──► codes ──► rows ──► (engine) ─�
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -40,8 +40,9 @@ class Options(TypedDict, total=False):
     """What guidance leads away from; by default no text."""
     negative_prompt_embeds: Tensor | None
     """The same as embeddings (m, width)."""
-    task: str | None
-    """By default the one that the inputs given call for."""
+    task: str | Sequence[str] | None
+    """By default the one that the inputs given call for. Several run one after the other, each on what the one before
+    made; what is given goes to the first that takes it, the prompt to all."""
     image: ImageInput | Sequence[ImageInput] | None
     """The first frame: a picture, an array (H, W, 3) or a file, cut and resized to the model's size; or a list of them,
     one for each prompt."""
@@ -53,8 +54,9 @@ class Options(TypedDict, total=False):
     mask: MaskInput | None
     """What to make anew in the video, in place of the task's own: a picture, white there, or a box (left, top, right,
     bottom) in shares of the picture."""
-    structure: VideoInput | Sequence[Video] | None
-    """Flow and depth as one clip (`videolm.data.conditions.StructureMaker`)."""
+    structure: VideoInput | Sequence[Video] | Callable[[Video], Video] | None
+    """Flow and depth as one clip; among several tasks also what makes it of the clip made before
+    (`videolm.data.conditions.StructureMaker`)."""
     audio: AudioInput | Sequence[AudioInput] | None
     """A sound, or a file; likewise."""
     height: int | None

@@ -18,18 +18,18 @@ from videolm.errors import UserError
 from videolm.generate.engine import AS_IS, Decoder, Decoding, rows_of
 from videolm.generate.row import Plan, TextInput
 from videolm.generate.sampling import Sampling
+from videolm.pipeline.chain import run_chain
 from videolm.pipeline.folder import Parts, load_model, model_folder, save_model
-from videolm.pipeline.inputs import Inputs, asked_for, misfit
+from videolm.pipeline.inputs import MEDIA, Inputs, asked_for, misfit
 from videolm.pipeline.job import FrameStream, Job, Options, Prompt, Request, check_names
 from videolm.pipeline.output import OutputType, VideoLMOutput, check_type
+from videolm.pipeline.story import Chunk, Scene, tell
 from videolm.sequence import Layout, lay_out
 from videolm.tasks import Audio, Task, Text, Variant, Visual
 from videolm.tokenizers.audio.protocol import AudioTokenizer
 from videolm.tokenizers.protocol import VideoTokenizer
 
 OnStep = Callable[["VideoLM", int, int, dict[str, Any]], Any]
-MEDIA = ("image", "last_image", "video", "mask", "structure", "audio")
-"""Names of what may be given beside a prompt."""
 
 
 class VideoLM:
@@ -145,6 +145,14 @@ class VideoLM:
             UserError: inputs that do not fit the task, or a size, length or prompt that the model does not have.
         """
         check_type(output_type)
+        task = options.get("task")
+        if task is not None and not isinstance(task, str):
+            if stream:
+                raise UserError("several tasks are not streamed: call the last one alone with stream=True")
+            settings = {"output_type": output_type, "callback_on_step_end": callback_on_step_end}
+            asked = check_names({"prompt": prompt, **options})
+            out = run_chain(self.tasks, task, {**asked, **settings}, self)
+            return out if return_dict else (out.frames,)
         job = self.job(prompt=prompt, **options)
         steps = self._steps([job], callback_on_step_end)
         if stream:
@@ -155,6 +163,36 @@ class VideoLM:
             pass
         out = job.output(output_type)
         return out if return_dict else (out.frames,)
+
+    def story(
+        self,
+        scenes: Sequence[Scene | tuple[Prompt | None, float]],
+        *,
+        overlap: int | None = None,
+        **options: Unpack[Options],
+    ) -> Iterator[Chunk]:
+        """Clips of any length: scenes one after the other, each going on from the last frames of the one before.
+
+        >>> scenes = [("a small red circle moves right on a blue background", 2.0), ("it stops", 1.5)]
+        >>> frames = [chunk.videos[0].frames for chunk in VideoLM.from_pretrained().story(scenes)]  # doctest: +SKIP
+
+        Args:
+            scenes: prompts, and how long each is shown: seconds, rounded to frames. A prompt may be a list, one for
+                each of several stories told at once. One scene is a long clip.
+            overlap: frames that a clip goes on from; by default the most in a second that a task of the model takes.
+            options: `video` (at the model's rate) and its `audio` are what the story goes on from; otherwise the first
+                clip is made as by a call, of `image` and so on, with sound if `task` makes sound.
+
+        Yields:
+            What each call added, as soon as it is there. Only the last frames are kept.
+
+        Raises:
+            UserError: a model that cannot go on from a clip, and as a call does.
+        """
+        told = [Scene(*scene) for scene in scenes]
+        if not told or min(scene.seconds for scene in told) <= 0:
+            raise UserError("a story has scenes, each of more than 0 seconds")
+        return tell(self, told, overlap, options)
 
     def batch(self, requests: Sequence[Request], output_type: OutputType = "np") -> list[VideoLMOutput]:
         """Several calls at once, of any tasks; those whose rows have one length are decoded together.
@@ -183,6 +221,8 @@ class VideoLM:
         if prompts or embeds:
             values["text"] = prompts or embeds
         size = {name: asked.get(name) for name in ("num_frames", "height", "width")}
+        if isinstance(asked.get("task"), list | tuple):
+            raise UserError("several tasks one after the other are a call of their own")
         variant = self.choose(values, asked.get("task"), **size)
         shape = variant.format
         wanted = asked_for(prompts, values) if embeds is None else len(embeds[0])
