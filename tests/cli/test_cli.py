@@ -12,7 +12,7 @@ from videolm.cli.evaluate import KINDS
 from videolm.cli.main import COMMANDS, main
 from videolm.media import Image, Video, read_image, read_video, write_image, write_video
 
-PROMPT = "a small red circle moves right on a blue background"
+PROMPT = "a small red circle moves right on a white background"
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def test_rows_of_unlike_clips(greys):
 
 def test_long_labels_are_wrapped(greys):
     clip = Video(greys(3), 8)
-    label = "a small red circle moves right on a blue background " * 8
+    label = "a small red circle moves right on a white background " * 8
     once, wrapped = contact_sheet([("short", clip)]), contact_sheet([(label, clip)])
     assert wrapped.width == once.width and wrapped.height > once.height + 3 * FONT_SIZE
     assert (wrapped.pixels[:, -2:] == 255).all()

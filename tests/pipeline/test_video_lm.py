@@ -16,7 +16,7 @@ from videolm.media import Image, Video
 from videolm.pipeline.folder import model_folder, model_hash
 from videolm.pipeline.job import Request
 
-PROMPT = "a small red circle moves right on a blue background"
+PROMPT = "a small red circle moves right on a white background"
 
 
 @pytest.fixture(scope="module")

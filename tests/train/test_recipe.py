@@ -132,7 +132,7 @@ def test_a_tokenizer_alone_goes_through_its_stages(tmp_path: Path, tokenizer: st
 
 def test_one_line_of_a_recipe_swaps_the_tokenizer_under_a_language_model(tmp_path: Path) -> None:
     model = VideoLM.from_pretrained(Run(tiny(tmp_path / "run", tokenizer="c_vivit_tiny")).train())
-    out = model("a small red circle moves right on a blue background", task="text_to_video")
+    out = model("a small red circle moves right on a white background", task="text_to_video")
     assert out.frames.shape == (1, 17, 32, 32, 3) and out.tokens == 9 * 4 * 4
     image = out.videos[0].frames[0]
     assert np.array_equal(model("a red circle", image=image).videos[0].frames[0], image)
@@ -154,7 +154,7 @@ def test_a_model_learns_clips_of_several_sizes_and_lengths(tmp_path: Path) -> No
         "text_to_image 1x32x32",
         "text_to_image 1x48x32",
     }
-    out = model("a small red circle moves right on a blue background", task="text_to_video", num_frames=9)
+    out = model("a small red circle moves right on a white background", task="text_to_video", num_frames=9)
     assert out.frames.shape == (1, 9, 48, 32, 3)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from videolm.config import parse
 from videolm.errors import UserError
@@ -13,6 +14,8 @@ from videolm.generate.engine import Decoding
 
 DECODING = ("engine", "precision", "window")
 """Settings of `Decoding` that commands take."""
+
+SAMPLING = ("negative_prompt", "guidance_scale", "guide_by", "temperature", "top_k", "top_p")
 
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +28,21 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """`--model` of a command that needs a tokenizer alone."""
     parser.add_argument("--model", metavar="DIR", help="a model or tokenizer, or a hub name (default: what ships)")
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """How ids are drawn, for a command that generates."""
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="what guidance leads away from")
+    parser.add_argument("--guidance-scale", metavar="G", type=float, help="1: as trained; more: closer to the prompt")
+    parser.add_argument("--guide-by", choices=("text", "all"), help="closer to the prompt, or to all that is given")
+    parser.add_argument("--temperature", metavar="T", type=float, help="0: always the likeliest id")
+    parser.add_argument("--top-k", metavar="K", type=int, help="draw from the K likeliest ids; 0: from all")
+    parser.add_argument("--top-p", metavar="P", type=float, help="draw from the likeliest ids with this probability")
+
+
+def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the arguments of `add_sampling` say, as options of a call of `VideoLM`."""
+    return {name: value for name in SAMPLING if (value := getattr(args, name)) is not None}
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:

@@ -22,6 +22,7 @@ from videolm.progress import quiet_libraries
 COMMANDS = {
     "tasks": "the tasks a model knows, and their rows",
     "generate": "make clips by one task",
+    "story": "make a film of several scenes",
     "prepare": "raw media to token shards",
     "estimate": "what a training takes: memory, time, storage",
     "train": "run a recipe: from raw clips to a model",
@@ -85,7 +86,7 @@ def _run(argv: list[str]) -> int:
     parser = Parser(prog="videolm", description="Video, images and text as tokens of one language model.")
     parser.epilog = "commands:\n" + "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items())
     parser.epilog += (
-        "\n\nexample:\n  videolm generate text_to_video --prompt 'a small red circle moves right on a blue background'"
+        "\n\nexample:\n  videolm generate text_to_video --prompt 'a small red circle moves right on a white background'"
     )
     parser.add_argument("--version", action="version", version=f"videolm {videolm.__version__}")
     parser.add_argument("command", metavar="COMMAND", nargs="?")

@@ -20,7 +20,7 @@ from videolm.media.read import (
 )
 from videolm.media.sheet import contact_sheet
 from videolm.media.source import MediaInfo
-from videolm.media.write import write_frames, write_image, write_video
+from videolm.media.write import stream_frames, write_frames, write_image, write_video
 
 __all__ = [
     "Audio",
@@ -38,6 +38,7 @@ __all__ = [
     "read_header",
     "read_image",
     "read_video",
+    "stream_frames",
     "video_chunks",
     "video_windows",
     "write_audio",

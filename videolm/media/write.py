@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import IO
 
 import av
 import numpy as np
@@ -102,42 +103,71 @@ def write_image(image: Image, path: str | os.PathLike[str], *, overwrite: bool =
     return path
 
 
+def stream_frames(
+    frames: Iterable[Pixels],
+    fps: float,
+    to: IO[bytes],
+    *,
+    audio: Audio | Iterable[Audio] | None = None,
+    crf: int = 12,
+) -> None:
+    """Send frames (H, W, 3) as they come, as Matroska with H.264 and AAC, to what is read meanwhile: a player's pipe.
+
+    Raises:
+        UserError: as `write_frames`, of frames and rates.
+    """
+    options = {"live": "1", "flush_packets": "1"}
+    with av.open(to, "w", format="matroska", options=options) as container:
+        _encode(container, frames, check_fps(fps), crf, audio, {"tune": "zerolatency"})
+
+
 def _write_mp4(
     frames: Iterable[Pixels], fps: float, path: Path, crf: int, audio: Audio | Iterable[Audio] | None
 ) -> None:
+    with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        _encode(container, frames, fps, crf, audio, {})
+
+
+def _encode(
+    container: OutputContainer,
+    frames: Iterable[Pixels],
+    fps: float,
+    crf: int,
+    audio: Audio | Iterable[Audio] | None,
+    options: dict[str, str],
+) -> None:
     rate = Fraction(fps).limit_denominator(1001)  # 1001: the NTSC rates, such as 30000/1001
     if not 0.01 <= rate <= 1000:
-        raise UserError(f"the clip has {fps:g} frames per second: an mp4 is written with 0.01 to 1000")
+        raise UserError(f"the clip has {fps:g} frames per second: a film is written with 0.01 to 1000")
     converter = VideoReformatter()
     stream = sound = None
-    with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        for index, pixels in enumerate(frames):
-            size = Image(pixels).pixels.shape
-            if stream is None:
-                first = size
-                stream = _add_stream(container, rate, size, crf)
-                sound = None if audio is None else _Sound(container, [audio] if isinstance(audio, Audio) else audio)
-            elif size != first:
-                raise UserError(f"frame {index} has the shape {size}, the first one {first}: a clip has one size")
-            padding = ((0, size[0] % 2), (0, size[1] % 2), (0, 0))
-            frame = converter.reformat(
-                av.VideoFrame.from_ndarray(np.pad(pixels, padding, mode="edge"), format="rgb24"),
-                format="yuv420p",
-                src_color_range=ColorRange.JPEG,
-                dst_colorspace=Colorspace.ITU709,
-                dst_color_range=ColorRange.MPEG,
-                interpolation=EXACT,
-                threads=1,
-            )
-            frame.pts, frame.time_base, frame.duration = index, 1 / rate, 1
-            container.mux(stream.encode(frame))
-            if sound is not None:
-                sound.write_until((index + 1) / rate)
+    for index, pixels in enumerate(frames):
+        size = Image(pixels).pixels.shape
         if stream is None:
-            raise UserError("a clip needs at least one frame")
-        container.mux(stream.encode())
+            first = size
+            stream = _add_stream(container, rate, size, crf, options)
+            sound = None if audio is None else _Sound(container, [audio] if isinstance(audio, Audio) else audio)
+        elif size != first:
+            raise UserError(f"frame {index} has the shape {size}, the first one {first}: a clip has one size")
+        padding = ((0, size[0] % 2), (0, size[1] % 2), (0, 0))
+        frame = converter.reformat(
+            av.VideoFrame.from_ndarray(np.pad(pixels, padding, mode="edge"), format="rgb24"),
+            format="yuv420p",
+            src_color_range=ColorRange.JPEG,
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=EXACT,
+            threads=1,
+        )
+        frame.pts, frame.time_base, frame.duration = index, 1 / rate, 1
+        container.mux(stream.encode(frame))
         if sound is not None:
-            sound.finish()
+            sound.write_until((index + 1) / rate)
+    if stream is None:
+        raise UserError("a clip needs at least one frame")
+    container.mux(stream.encode())
+    if sound is not None:
+        sound.finish()
 
 
 class _Sound:
@@ -169,9 +199,11 @@ class _Sound:
         self._container.mux(self._stream.encode())
 
 
-def _add_stream(container: OutputContainer, rate: Fraction, size: tuple[int, ...], crf: int) -> VideoStream:
+def _add_stream(
+    container: OutputContainer, rate: Fraction, size: tuple[int, ...], crf: int, more: dict[str, str]
+) -> VideoStream:
     # With mbtree one clip gives now these bytes, now those, by what memory held before (docs/footguns.md).
-    options = {"crf": str(crf), "x264-params": "mbtree=0"}
+    options = {"crf": str(crf), "x264-params": "mbtree=0", **more}
     stream = container.add_stream("libx264", rate=rate, options=options)
     stream.height, stream.width = size[0] + size[0] % 2, size[1] + size[1] % 2
     stream.pix_fmt = "yuv420p"

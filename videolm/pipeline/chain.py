@@ -62,11 +62,12 @@ def run_chain(
         if callable(maker := media.get("structure")):
             clips = media.pop("video")
             media["structure"] = [maker(clip) for clip in clips] if isinstance(clips, list) else maker(clips)
-        made = call(task=task.name, **media, **(text if task.text is not None else {}), **rest)
+        sizes = {"num_frames": None} if task.makes_pictures else {}
+        made = call(**media, **(text if task.text is not None else {}), **{**rest, **sizes, "task": task.name})
         if out is not None and out.sounds and not made.sounds:
             made = replace(made, sounds=out.sounds, audio=out.audio, audio_sampling_rate=out.audio_sampling_rate)
         if out is None:  # from now on there is one of each for every clip
-            text, rest = _for_each(text, rest.pop("num_videos_per_prompt", 1)), rest
+            text = _for_each(text, rest.pop("num_videos_per_prompt", 1))
         out = made
         if task.makes_pictures:
             now["image"] = [Image(clip.frames[0]) for clip in out.videos]

@@ -36,7 +36,7 @@ class VideoLM:
     """A model directory at work.
 
     >>> model = VideoLM.from_pretrained()  # doctest: +SKIP
-    >>> model("a small red circle moves right on a blue background").save("clip.mp4")  # doctest: +SKIP
+    >>> model("a small red circle moves right on a white background").save("clip.mp4")  # doctest: +SKIP
     """
 
     def __init__(self, parts: Parts, decoding: Decoding = AS_IS):
@@ -173,7 +173,7 @@ class VideoLM:
     ) -> Iterator[Chunk]:
         """Clips of any length: scenes one after the other, each going on from the last frames of the one before.
 
-        >>> scenes = [("a small red circle moves right on a blue background", 2.0), ("it stops", 1.5)]
+        >>> scenes = [("a small red circle moves right on a white background", 2.0), ("a small red circle moves up on a white background", 1.5)]
         >>> frames = [chunk.videos[0].frames for chunk in VideoLM.from_pretrained().story(scenes)]  # doctest: +SKIP
 
         Args:
