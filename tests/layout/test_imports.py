@@ -11,7 +11,19 @@ import videolm
 
 # Rooms (the second part of a module's name) by level. A room imports its own level and lower ones.
 LEVELS = (
-    {"errors", "files", "config", "configs", "registry", "component", "metrics", "progress", "rotary", "shapes"},
+    {
+        "errors",
+        "files",
+        "config",
+        "configs",
+        "registry",
+        "component",
+        "metrics",
+        "progress",
+        "rotary",
+        "shapes",
+        "workers",
+    },
     {"vocabulary", "tokenizers", "media", "shapesworld"},
     {"tasks", "model"},
     {"sequence", "superres"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ DECODING = ("engine", "precision", "window")
 """Settings of `Decoding` that commands take."""
 
 SAMPLING = ("negative_prompt", "guidance_scale", "guide_by", "temperature", "top_k", "top_p")
+
+LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
+"""Where `torchrun` and `srun` say which process this is, of how many."""
 
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +65,32 @@ def _help(name: str) -> str:
 def decoding_of(args: argparse.Namespace) -> Decoding:
     """The `Decoding` that the arguments of `add_decoding` say."""
     return parse(Decoding, {name: value for name in DECODING if (value := getattr(args, name)) is not None})
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """How a command that shares its work among processes does so; see `place` and `videolm.workers`."""
+    group = parser.add_argument_group("several processes")
+    group.add_argument(
+        "--workers", metavar="N", type=int, default=1, help="processes, by datatrove (default: this one)"
+    )
+    group.add_argument("--slurm", metavar="PARTITION", help="run the workers as jobs of a Slurm cluster, by datatrove")
+    group.add_argument("--hours", metavar="H", type=int, default=24, help="a Slurm job may take (default: 24)")
+    group.add_argument("--rank", metavar="R", type=int, help="this process's number, from 0 (default: the launcher's)")
+    group.add_argument("--world", metavar="N", type=int, help="how many processes there are")
+
+
+def place(args: argparse.Namespace) -> tuple[int, int]:
+    """Which process this is, of how many."""
+    if (args.rank is None) != (args.world is None):
+        raise UserError("--rank and --world go together")
+    if args.rank is None:
+        for rank, world in LAUNCHERS:
+            if rank in os.environ and world in os.environ:
+                return int(os.environ[rank]), int(os.environ[world])
+        return 0, 1
+    if not 0 <= args.rank < args.world:
+        raise UserError(f"--rank is {args.rank}: give 0 to {args.world - 1} for {args.world} processes")
+    return args.rank, args.world
 
 
 def check_counts(args: argparse.Namespace) -> None:

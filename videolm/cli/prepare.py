@@ -14,15 +14,12 @@ examples:
 from __future__ import annotations
 
 import argparse
-import os
 
+from videolm.cli.arguments import add_workers, place
 from videolm.cli.output import emit, say
 from videolm.cli.train import overrides
-from videolm.errors import UserError
 
 OPEN = True
-LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
-"""Where `torchrun` and `srun` say which process this is, of how many."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,13 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("recipe", metavar="RECIPE", help=f"a YAML file, or one of: {', '.join(recipe_names())}")
     parser.add_argument("--from", metavar="MODEL", dest="start", help="the model to go on from, as in `videolm train`")
-    parser.add_argument(
-        "--workers", metavar="N", type=int, default=1, help="processes, by datatrove (default: this one)"
-    )
-    parser.add_argument("--slurm", metavar="PARTITION", help="run the workers as jobs of a Slurm cluster, by datatrove")
-    parser.add_argument("--hours", metavar="H", type=int, default=24, help="a Slurm job may take (default: 24)")
-    parser.add_argument("--rank", metavar="R", type=int, help="this process's number, from 0 (default: the launcher's)")
-    parser.add_argument("--world", metavar="N", type=int, help="how many processes there are")
+    add_workers(parser)
     parser.add_argument(
         "--verify", action="store_true", help="check all parts by their hashes, and mend what is damaged"
     )
@@ -49,7 +40,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
 
     start = {} if args.start is None else {"start": args.start}
     changes = {**overrides(rest), **start}
-    rank, world = _place(args)
+    rank, world = place(args)
     work = Run(load_recipe(args.recipe, changes), resume=None)
     if args.slurm or args.workers > 1:
         from videolm.train.executor import prepare_with_workers
@@ -68,17 +59,3 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
         found = work.prepared()
         say(f"{found['rows']} rows in {work.tokens}; {found['skipped']} left out, {found['captions_cut']} captions cut")
         say(f"now: videolm train {args.recipe} --resume, with the same settings")
-
-
-def _place(args: argparse.Namespace) -> tuple[int, int]:
-    """Which process this is, of how many."""
-    if (args.rank is None) != (args.world is None):
-        raise UserError("--rank and --world go together")
-    if args.rank is None:
-        for rank, world in LAUNCHERS:
-            if rank in os.environ and world in os.environ:
-                return int(os.environ[rank]), int(os.environ[world])
-        return 0, 1
-    if not 0 <= args.rank < args.world:
-        raise UserError(f"--rank is {args.rank}: give 0 to {args.world - 1} for {args.world} processes")
-    return args.rank, args.world

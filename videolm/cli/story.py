@@ -197,7 +197,7 @@ def _apart(pieces: Iterator[Piece]) -> tuple[Iterator[Pixels], Iterator[Audio] |
 
 def _about(chunk: Chunk, scene: Scene, judge: bool) -> dict[str, Any]:
     """What the JSON says of a clip."""
-    record = {
+    record: dict[str, Any] = {
         "scene": chunk.scene,
         "prompt": scene.prompt,
         "task": chunk.variant.task.name,

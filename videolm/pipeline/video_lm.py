@@ -173,7 +173,7 @@ class VideoLM:
     ) -> Iterator[Chunk]:
         """Clips of any length: scenes one after the other, each going on from the last frames of the one before.
 
-        >>> scenes = [("a small red circle moves right on a white background", 2.0), ("a small red circle moves up on a white background", 1.5)]
+        >>> scenes = [("a small red circle moves right", 2.0), ("a small red circle moves up", 1.5)]
         >>> frames = [chunk.videos[0].frames for chunk in VideoLM.from_pretrained().story(scenes)]  # doctest: +SKIP
 
         Args:
@@ -201,13 +201,17 @@ class VideoLM:
         """
         check_type(output_type)
         jobs = [self.job(**request) for request in requests]
+        self.decode(jobs)
+        return [job.output(output_type) for job in jobs]
+
+    def decode(self, jobs: Sequence[Job]) -> None:
+        """Decode the rows of jobs to their ends, those of one length together."""
         together = defaultdict[int, list[Job]](list)
         for job in jobs:
             together[job.layout.length].append(job)
         for alike in together.values():
             for _ in self._steps(alike):
                 pass
-        return [job.output(output_type) for job in jobs]
 
     @torch.inference_mode()
     def job(self, **request: Unpack[Request]) -> Job:
