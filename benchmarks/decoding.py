@@ -17,6 +17,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from statistics import median
 from typing import Any
 
@@ -59,7 +60,8 @@ def main() -> None:
         "LlamaForCausalLM.generate": peer(lm, Vocabulary().size, args),
         "the same, 1,024 ids": peer(lm, EQUAL, args),
     }
-    runs |= {way: ours(model, decoding, args, drawn.setdefault(way, [])) for way, decoding in WAYS.items()}
+    for way, decoding in WAYS.items():  # a model each: one keeps the weights of one precision
+        runs[way] = ours(deepcopy(model), decoding, args, drawn.setdefault(way, []))
     times: dict[str, list[float]] = {name: [] for name in [*runs, "bandwidth"]}
     for turn in range(args.rounds + 1):
         for name, run in [*runs.items(), ("bandwidth", bandwidth)]:

@@ -247,7 +247,7 @@ def test_a_right_guess_saves_its_step(build: Build, plan: Plan, rows: Tensor) ->
             count += 1
         return count
 
-    assert [steps(model, window) for window in (1, 3, 5, 16)] == [8, 3, 2, 1]
+    assert [steps(model, window) for window in (1, 3, 5, 16)] == [8, 3, 2, 2]  # the more, the more come true
     assert steps(build(), 1) == 8 and 1 < steps(build(), 16) <= 8
 
 

@@ -16,6 +16,9 @@ from torch import Tensor
 from videolm.generate.sampling import Sampling
 from videolm.sequence import Layout
 
+AHEAD = 3
+"""Guesses for each id that the last step made final."""
+
 
 class Output(NamedTuple):
     """A run of output positions: head kind, place in the row, legal ids."""
@@ -99,6 +102,8 @@ class Row:
         self.cached = plan.prefix - (self.known == plan.prefix)  # the last one again where it is drawn after
         self._guessed = self.known
         """Places that have a guess."""
+        self._ahead = AHEAD
+        """Guesses worth a step's time: more where the last step's were right."""
 
     @property
     def done(self) -> bool:
@@ -110,8 +115,8 @@ class Row:
             self.known += 1
 
     def feed(self, guesses: int) -> list[int]:
-        """The ids of the places to compute, from `cached` on: those that are final, and so many guesses."""
-        stop = min(self.known + guesses, len(self.ids) - 1)
+        """The ids of the places to compute, from `cached` on: those that are final, and so many guesses at most."""
+        stop = min(self.known + min(guesses, self._ahead), len(self.ids) - 1)
         for place in range(self._guessed, stop):
             if self.kinds[place] is not None and self.plan.parents[place] >= 0:
                 self.ids[place] = self.ids[self.plan.parents[place]]
@@ -125,7 +130,7 @@ class Row:
     def take(self, drawn: Sequence[int | None]) -> None:
         """Go on by what was drawn after each place of the last `feed`."""
         fed = self.ids[self.cached : self.cached + len(drawn)]
-        valid = True
+        valid, before = True, self.drawn
         for place, (had, got) in enumerate(zip(fed, drawn, strict=True), self.cached):
             after = place + 1
             valid = valid and place < self.known and had == self.ids[place]
@@ -139,3 +144,4 @@ class Row:
                 self.known += 1
                 self.drawn += 1
                 self._settle()
+        self._ahead = AHEAD * (self.drawn - before)

@@ -10,8 +10,9 @@
 // them one by one does.
 //
 // Products are bound by memory while there are few tokens: each weight is read once for all of them, at 4, 2 (bfloat16)
-// or 1 byte (int8, with a scale for each row). Keys lie in blocks of LANES places, dimension by dimension, so that
-// scores of as many places are made at once and none has to be summed across a vector.
+// or 1 byte (int8, with a scale for each row; a processor that sums products of whole numbers is given tokens in 16 bits
+// then). Keys lie in blocks of LANES places, dimension by dimension, so that scores of as many places are made at once
+// and none has to be summed across a vector.
 
 #include <algorithm>
 #include <cmath>
@@ -185,13 +186,56 @@ struct Product {
     Op op;
 };
 
-// A tile of R rows and T tokens: R * T = 16 sums at once. Rows past `end` are the last one again, and not written.
-template <class W, int T>
-inline void tile(const Product& p, int64_t row, int64_t end, int64_t token) {
-    constexpr int R = 16 / T;
-    const W* rows[R];
-    for (int r = 0; r < R; r++) rows[r] = (const W*)p.m.data + std::min(row + r, end - 1) * p.m.cols;
-    vec total[T][R];
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#define WORDS 1
+#else
+#define WORDS 0
+#endif
+
+#if WORDS
+// Tokens in 16 bits, each with a scale, for products with weights in 8: their sums are exact whole numbers. Each thread
+// has its own. The largest value is such that no sum of cols / LANES products is past 31 bits.
+struct Words {
+    std::vector<int16_t> values;
+    std::vector<float> scale;
+    int64_t cols = 0;  // with room to a multiple of 2 * LANES, of zeros
+
+    const int16_t* operator[](int64_t token) const { return values.data() + token * cols; }
+
+    void fill(const Product& p, int64_t tokens) {
+        const int64_t n = p.m.cols;
+        cols = (n + 2 * LANES - 1) / (2 * LANES) * (2 * LANES);
+        if ((int64_t)values.size() < tokens * cols) values.resize(tokens * cols);
+        scale.resize(tokens);
+        const float most = std::min<int64_t>(32767, INT32_MAX / (127 * ((n + LANES - 1) / LANES)));
+        for (int64_t t = 0; t < tokens; t++) {
+            const float* x = p.x[t];
+            vec peaks = vec{};
+            for (int64_t i = 0; i < n; i += LANES) {
+                const vec v = load(x + i), size = v < 0.0f ? -v : v;
+                peaks = peaks < size ? size : peaks;
+            }
+            const float peak = std::max(largest(peaks), 1e-30f), factor = most / peak;
+            int16_t* to = values.data() + t * cols;
+            for (int64_t i = 0; i < n; i += LANES) {
+                const __m512i whole = _mm512_cvtps_epi32((__m512)(load(x + i) * factor));
+                _mm256_storeu_si256((__m256i*)(to + i), _mm512_cvtepi32_epi16(whole));
+            }
+            std::fill(to + n, to + cols, (int16_t)0);
+            scale[t] = peak / most;
+        }
+    }
+};
+
+inline Words& words() {
+    static thread_local Words own;
+    return own;
+}
+#endif
+
+// Sums of a tile of R rows and T tokens, over lanes that are still to be summed.
+template <class W, int T, int R>
+inline void dot(const Product& p, const W* const* rows, int64_t token, vec (&total)[T][R]) {
     for (int t = 0; t < T; t++)
         for (int r = 0; r < R; r++) total[t][r] = vec{};
     for (int64_t i = 0; i < p.m.cols; i += LANES) {
@@ -204,12 +248,49 @@ inline void tile(const Product& p, int64_t row, int64_t end, int64_t token) {
             for (int t = 0; t < T; t++) total[t][r] += w * x[t];
         }
     }
+}
+
+#if WORDS
+template <int T, int R>
+inline void dot(const Product& p, const int8_t* const* rows, int64_t token, vec (&total)[T][R]) {
+    const Words& from = words();
+    __m512i all[T][R];
+    for (int t = 0; t < T; t++)
+        for (int r = 0; r < R; r++) all[t][r] = _mm512_setzero_si512();
+    for (int64_t i = 0; i < p.m.cols; i += 2 * LANES) {
+        __m512i x[T];
+        for (int t = 0; t < T; t++) x[t] = _mm512_loadu_si512(from[token + t] + i);
+        const bool half = i + LANES == p.m.cols;
+        for (int r = 0; r < R; r++) {
+            if (i % 64 == 0) __builtin_prefetch(rows[r] + i + R * p.m.cols);
+            const __m256i bytes = half ? _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i*)(rows[r] + i)))
+                                       : _mm256_loadu_si256((const __m256i*)(rows[r] + i));
+            const __m512i w = _mm512_cvtepi8_epi16(bytes);
+            for (int t = 0; t < T; t++) all[t][r] = _mm512_dpwssd_epi32(all[t][r], w, x[t]);
+        }
+    }
+    for (int t = 0; t < T; t++)
+        for (int r = 0; r < R; r++) total[t][r] = (vec)_mm512_cvtepi32_ps(all[t][r]);
+}
+#endif
+
+// A tile of R rows and T tokens: R * T = 16 sums at once. Rows past `end` are the last one again, and not written.
+template <class W, int T>
+inline void tile(const Product& p, int64_t row, int64_t end, int64_t token) {
+    constexpr int R = 16 / T;
+    const W* rows[R];
+    for (int r = 0; r < R; r++) rows[r] = (const W*)p.m.data + std::min(row + r, end - 1) * p.m.cols;
+    vec total[T][R];
+    dot(p, rows, token, total);
     float found[16];
     for (int i = 0; i < 16; i += LANES) {
         vec y = sums<LANES>(&total[0][0] + i);
         if (p.m.scale) {
             vec scale;
             for (int j = 0; j < LANES; j++) scale[j] = p.m.scale[std::min(row + (i + j) % R, end - 1)];
+#if WORDS
+            for (int j = 0; j < LANES; j++) scale[j] *= words().scale[token + (i + j) / R];
+#endif
             y = y * scale;
         }
         store(found + i, p.op == SILU ? silu(y) : y);
@@ -246,7 +327,12 @@ void tiles(const Product& p, int64_t tokens, Share share) {
 void product(const Product& p, int64_t tokens, Share share) {
     if (p.m.type == FLOAT32) tiles<float>(p, tokens, share);
     else if (p.m.type == BFLOAT16) tiles<uint16_t>(p, tokens, share);
-    else tiles<int8_t>(p, tokens, share);
+    else {
+#if WORDS
+        words().fill(p, tokens);
+#endif
+        tiles<int8_t>(p, tokens, share);
+    }
 }
 
 inline void normalise(const float* x, const float* gain, int64_t n, double eps, float* y) {
