@@ -5,7 +5,7 @@ a film of 1,700 frames takes the memory of one of 17.
 Run: python benchmarks/generation.py [--model DIR] [--clips 8] [--rounds 3]
 
 One clip at a time, prompts of ShapesWorld. "steps" are of the decoder, "first" is the share of a streamed clip's time
-after which its first frame is there, prompt and all. Memory is the peak of `videolm generate --seconds`, a process each.
+after which its first frame is there, prompt and all. Memory is the peak of `videolm generate --seconds`.
 """
 
 import argparse
@@ -101,7 +101,8 @@ def long(seconds: float, model: str | None) -> tuple[str, str]:
         "print(f'{time.time() - began:.0f}', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)"
     )
     with tempfile.TemporaryDirectory() as folder:
-        words = ["generate", "--prompt", "a small red circle stays still on a white background", "--seconds", str(seconds)]
+        words = ["generate", "--prompt", "a small red circle stays still on a white background"]
+        words += ["--seconds", str(seconds)]
         words += ["--out", str(Path(folder) / "film.mp4"), *(["--model", model] if model else [])]
         done = subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, text=True)
     took, peak = done.stdout.split()[-2:]

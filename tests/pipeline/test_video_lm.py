@@ -44,8 +44,7 @@ def test_outputs_come_in_the_shapes_of_diffusers(model: VideoLM) -> None:
     assert isinstance(model(PROMPT, return_dict=False), tuple)
 
 
-def test_one_seed_gives_one_clip_whatever_the_batch(tiny_model: Path) -> None:
-    model = VideoLM.from_pretrained(tiny_model, dtype=torch.float64)  # where rounding does not tip a draw
+def test_one_seed_gives_one_clip_whatever_the_batch(model: VideoLM) -> None:
     together = model([PROMPT, "a star"], generator=[generator(1), generator(2)]).frames
     alone = model("a star", generator=[generator(2)]).frames
     assert np.array_equal(together[1:], alone)

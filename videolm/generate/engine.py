@@ -182,8 +182,7 @@ def rows_of(
     guided = sampling.guidance_scale != 1 and (prompted or bare is not None)
 
     def prefix(ids: Tensor, index: int, text: TextInput | None) -> Prefix:
-        own = None if text is None else TextInput(text.embeddings[index, None], text.mask[index, None], text.start)
-        return Prefix(ids[index, None, : plan.prefix], own)
+        return Prefix(ids[index, None, : plan.prefix], None if text is None else text.alone(index))
 
     found = []
     for index, generator in enumerate(generators):

@@ -65,6 +65,13 @@ class TextInput(NamedTuple):
     mask: Tensor
     start: int
 
+    def alone(self, index: int) -> TextInput | None:
+        """That of one row, without the padding that others need; None where it has no tokens."""
+        if not self.mask[index].any():
+            return None
+        own = (index, None, slice(int(self.mask[index].nonzero().max()) + 1))
+        return TextInput(self.embeddings[own], self.mask[own], self.start)
+
 
 class Prefix(NamedTuple):
     """What stands before the output: ids (1, prefix), and the text among them, if any."""

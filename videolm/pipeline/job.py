@@ -5,7 +5,7 @@ request ──► inputs ──► codes ──► rows ──► (engine) ─�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -99,7 +99,8 @@ class Job:
     def __init__(self, parts: Parts, layout: Layout, inputs: Inputs, rows: Sequence[Row]):
         self.parts, self.layout, self.inputs, self.rows = parts, layout, inputs, list(rows)
         self._made: list[Pixels] = []
-        self._decoder = None if layout.variant.task.visual is None else parts.tokenizer.stream_decoder(LATENTS)
+        self._decoders = [parts.tokenizer.stream_decoder(LATENTS) for _ in self.rows]
+        """Of each row its own: with the size of a batch PyTorch's rounding changes."""
         self._decoded = 0
 
     @property
@@ -116,20 +117,20 @@ class Job:
     def frames(self) -> Pixels | None:
         """Frames (B, f, H, W, 3) that every row shows by now and that were not had before; None where none are."""
         part = self.layout.variant.task.visual
-        if part is None or self._decoder is None:
+        if part is None:
             return None
         ready = self._latents(part)
-        video = None
+        found: list[Tensor] = []
         if ready > self._decoded:
             codes = self._codes()[part.source][:, self._decoded : ready]
-            video, self._decoded = self._decoder.push(codes), ready
+            found += _whole(decoder.push(own[None]) for decoder, own in zip(self._decoders, codes, strict=True))
+            self._decoded = ready
         if all(row.done for row in self.rows):
-            last = self._decoder.finish()
-            video = last if video is None else video if last is None else torch.cat([video, last], 2)
-        if video is None:
+            found += _whole(decoder.finish() for decoder in self._decoders)
+        if not found:
             return None
         fps = self.parts.tasks.fps
-        pixels = np.stack([Video.from_tensor(clip.float(), fps).frames for clip in video])
+        pixels = np.stack([Video.from_tensor(clip.float(), fps).frames for clip in torch.cat(found, 2)])
         pixels = self._as_given(pixels, sum(made.shape[1] for made in self._made))
         self._made.append(pixels)
         return pixels
@@ -148,9 +149,10 @@ class Job:
         if variant.task.audio is not None:
             assert self.parts.audio is not None  # or there were no layout
             rate = self.parts.audio.sample_rate
-            made = self.parts.audio.decode(self._codes()[variant.task.audio.source]).float().clamp(-1, 1).cpu()
             samples = round(variant.format.frames / fps * rate)
-            sounds = [Audio(sound[None].numpy(), rate).fitted(samples) for sound in made]
+            for own in self._codes()[variant.task.audio.source]:
+                sound = self.parts.audio.decode(own[None]).float().clamp(-1, 1).cpu()
+                sounds.append(Audio(sound.numpy(), rate).fitted(samples))
         return VideoLMOutput.of(videos, sounds, self.of, fps, variant, to)
 
     def _latents(self, part: Visual) -> int:
@@ -206,6 +208,12 @@ class FrameStream:
         yield from _each(self._job.frames())  # those given
         for _ in steps:
             yield from _each(self._job.frames())
+
+
+def _whole(clips: Iterable[Tensor | None]) -> list[Tensor]:
+    """Clips as one batch; none where there are none: decoders give some all at once."""
+    found = [clip for clip in clips if clip is not None]
+    return [torch.cat(found)] if found else []
 
 
 def _each(pixels: Pixels | None) -> Iterator[Pixels]:

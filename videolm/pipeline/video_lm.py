@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, Unpack, overload
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from videolm.config import parse
 from videolm.errors import UserError
@@ -247,7 +248,7 @@ class VideoLM:
         for part in layout.variant.inputs:
             if not isinstance(part, Text):
                 given = inputs.of(part, layout.variant).to(self.device, self.lm.dtype)
-                codes = self._coder(part).encode(given)
+                codes = torch.cat([self._coder(part).encode(own[None]) for own in given])  # as it is in any batch
                 streams[part.source] = codes.repeat_interleave(count // len(codes), 0)
         rows = layout.build(streams).to(self.device)
         rows = rows.expand(count, -1) if len(rows) != count else rows
@@ -276,8 +277,9 @@ class VideoLM:
                     f"shorten it: {each[:60]!r}…"
                 )
         with torch.inference_mode():
-            embeddings, mask = self.text(ids)
-        return embeddings, mask
+            each = [self.text([row]) for row in ids]  # as it is in any batch
+        embeddings = pad_sequence([embedding[0] for embedding, _ in each], batch_first=True)
+        return embeddings, pad_sequence([mask[0] for _, mask in each], batch_first=True)
 
     def choose(
         self,
