@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -114,10 +115,10 @@ class ClipData(DataSet):
     wanted: ClassVar[str]
     """What the layout is made of, for the message that there is nothing."""
 
+    @abstractmethod
     def catalogue(self) -> Catalogue:
         """The clips of the data set, always in one order. Raises `UserError` for a layout that is not as it should
         be."""
-        raise NotImplementedError
 
     @property
     def listing(self) -> ClipData:

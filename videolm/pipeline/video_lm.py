@@ -277,9 +277,9 @@ class VideoLM:
                     f"shorten it: {each[:60]!r}…"
                 )
         with torch.inference_mode():
-            each = [self.text([row]) for row in ids]  # as it is in any batch
-        embeddings = pad_sequence([embedding[0] for embedding, _ in each], batch_first=True)
-        return embeddings, pad_sequence([mask[0] for _, mask in each], batch_first=True)
+            alone = [self.text([row]) for row in ids]  # as it is in any batch
+        embeddings = pad_sequence([embedding[0] for embedding, _ in alone], batch_first=True)
+        return embeddings, pad_sequence([mask[0] for _, mask in alone], batch_first=True)
 
     def choose(
         self,
