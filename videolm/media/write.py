@@ -116,7 +116,7 @@ def stream_frames(
     Raises:
         UserError: as `write_frames`, of frames and rates.
     """
-    options = {"live": "1", "flush_packets": "1"}
+    options = {"live": "1", "flush_packets": "1", "cluster_time_limit": "1"}  # a cluster is sent when it is whole
     with av.open(to, "w", format="matroska", options=options) as container:
         _encode(container, frames, check_fps(fps), crf, audio, {"tune": "zerolatency"})
 
