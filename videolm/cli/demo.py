@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", default="demo", help="the folder to write (default: demo)")
     parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
     parser.add_argument(
-        "--seed", metavar="S", type=int, default=6, help="of a task's first clip, one more each (default: 6)"
+        "--seed", metavar="S", type=int, default=0, help="of a task's first clip, one more each (default: 0)"
     )
     parser.add_argument("--force", action="store_true", help="write over an earlier demo there")
     parser.add_argument("--json", action="store_true", help="one JSON object a clip on stdout")
