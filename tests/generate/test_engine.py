@@ -251,6 +251,18 @@ def test_a_right_guess_saves_its_step(build: Build, plan: Plan, rows: Tensor) ->
     assert steps(build(), 1) == 8 and 1 < steps(build(), 16) <= 8
 
 
+@pytest.mark.slow
+def test_a_compiled_step_draws_the_same(
+    build: Build, run: Callable[..., Tensor], rows: Tensor, text: TextInput
+) -> None:
+    model, sampling = build(), Sampling(temperature=1.2, top_p=0.9, guidance_scale=2.5)
+    plain = run(model, rows, sampling, text=text, decoding=Decoding(engine="torch", window=3))
+    compiled = Decoding(compiled=True, window=3, rows=2)
+    assert torch.equal(run(model, rows, sampling, text=text, decoding=compiled), plain)
+    with pytest.raises(UserError, match="compiled is for steps by torch"):
+        run(model, rows, sampling, decoding=Decoding(compiled=True, precision="int8"))
+
+
 # --- in C++
 
 

@@ -13,7 +13,7 @@ from videolm.errors import UserError
 from videolm.files import check_writable
 from videolm.generate.engine import Decoding
 
-DECODING = ("engine", "precision", "window")
+DECODING = ("engine", "precision", "window", "compiled")
 """Settings of `Decoding` that commands take."""
 
 SAMPLING = ("negative_prompt", "guidance_scale", "guide_by", "temperature", "top_k", "top_p")
@@ -55,6 +55,7 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     for name, choices in (("engine", ("auto", "native", "torch")), ("precision", ("float32", "bfloat16", "int8"))):
         group.add_argument(f"--{name}", choices=choices, help=_help(name))
     group.add_argument("--window", metavar="N", type=int, help=_help("window"))
+    group.add_argument("--compiled", action="store_true", default=None, help=_help("compiled"))
 
 
 def _help(name: str) -> str:

@@ -36,6 +36,8 @@ class Decoding(Config):
     """Of weights in C++: less is faster, and other ids are drawn."""
     window: Annotated[int, Field(ge=1, le=64)] = 8
     """Ids of a row that a step takes, all but the first guessed: the same ids in fewer steps."""
+    compiled: bool = False
+    """The torch step by torch.compile, on a GPU with CUDA graphs; untested there."""
     rows: Annotated[int, Field(ge=1)] = 8
     """Rows at a time; further ones wait."""
 
@@ -128,12 +130,15 @@ class Decoder:
 
 def steps_of(model: PrefixLM, slots: int, length: int, decoding: Decoding) -> Steps:
     """What computes steps. Raises `UserError` where C++ is asked for and cannot be had."""
-    trouble = "" if decoding.engine == "torch" else native.misfit(model)
-    if decoding.engine != "torch" and not trouble:
+    if decoding.compiled and (decoding.engine == "native" or decoding.precision != "float32"):
+        raise UserError("compiled is for steps by torch, at the model's own precision")
+    by_torch = decoding.engine == "torch" or decoding.compiled
+    trouble = "" if by_torch else native.misfit(model)
+    if not by_torch and not trouble:
         return native.NativeSteps(model, slots, length, decoding.window, decoding.precision)
     if decoding.engine == "native" or decoding.precision != "float32":
         raise UserError(trouble or f"precision {decoding.precision} is for decoding in C++: leave engine as it is")
-    return TorchSteps(model, slots, length, decoding.window)
+    return TorchSteps(model, slots, length, decoding.window, decoding.compiled)
 
 
 def same(one: Prefix, other: Prefix) -> bool:

@@ -51,12 +51,16 @@ class TorchSteps:
     only one. What is not asked for goes to places that are not read.
     """
 
-    def __init__(self, model: PrefixLM, slots: int, length: int, window: int):
+    def __init__(self, model: PrefixLM, slots: int, length: int, window: int, compiled: bool = False):
         self.model, self.slots, self.length, self.window = model, slots, length, window
         lm = model.config.lm
         self.positions = torch.zeros(slots, length + window, 3, dtype=torch.long, device=model.device)
         like = model.transformer.norm.weight
         self.store = like.new_zeros(lm.num_layers, 2, slots, lm.num_heads, length + window, lm.head_dim)
+        self._hidden = model.hidden
+        if compiled:  # on a GPU as a CUDA graph too, its launches being what a small step spends its time on
+            mode = "reduce-overhead" if model.device.type == "cuda" else None
+            self._hidden = torch.compile(model.hidden, dynamic=False, mode=mode)
 
     def fill(self, slot: int, cache: Cache, positions: Tensor) -> None:
         for kept, found in zip(self.store.unbind(1), (cache.keys, cache.values), strict=True):
@@ -73,7 +77,7 @@ class TorchSteps:
                 first[slot] = feed.place
         places = (first[:, None] + torch.arange(self.window)).to(self.model.device)
         positions = self.positions.gather(1, places[..., None].expand(-1, -1, 3))
-        hidden = self.model.hidden(ids.to(places.device), positions, 0, cache=Window(self.store, places))
+        hidden = self._hidden(ids.to(places.device), positions, 0, cache=Window(self.store, places))
         drawn = [list[int | None]([None]) * len(feed.ids) for feed in feeds]
         for kind in dict.fromkeys(kind for feed in feeds for kind in feed.kinds if kind is not None):
             self._draw(kind, feeds, hidden.flatten(0, 1), drawn)
