@@ -1,11 +1,10 @@
 """Every task of a model, generated: seconds, ids, what the judge says, and a contact sheet.
 
 Claim: each generates through one call.
-Run: python benchmarks/every_task.py MODEL [--data SEED,CLIPS] [--count 4] [--picture sheet.png]
+Run: python benchmarks/every_task.py MODEL [--recipe overfit_every_task] [--count 4] [--picture sheet.png]
 
-What goes in is ShapesWorld's, of the scenes that the model was trained on if it is the one of `overfit_every_task`
-(their seed and number are the default). Seconds are of a call that makes `count` clips, after one that warms up; ids of
-each clip.
+What goes in are the recipe's scenes: those that the model was trained on, if that made it. Seconds are of a call that
+makes `count` clips, after one that warms up; ids of each clip.
 """
 
 import argparse

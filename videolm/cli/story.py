@@ -84,6 +84,8 @@ def tell(
         path: of the film, unless it goes to stdout.
         name: of the model, for the JSON.
     """
+    if args.judge and not args.json:
+        raise UserError("--judge speaks in the JSON: add --json")
     if args.stream and args.json:
         raise UserError("--stream writes the film to stdout, where --json writes: give one")
     if not args.stream and check_writable(path, args.force).suffix.lower() != ".mp4":

@@ -9,6 +9,7 @@ is a compiler, else torch (`Decoding.engine`).
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
@@ -61,7 +62,7 @@ class Decoder:
         self._waiting = deque[Row]()
         self._slots: dict[Row, tuple[int, ...]] = {}
         self._made: list[tuple[Prefix, Plan, Cache]] = []
-        """Prefixes computed that rows still waiting share."""
+        """Prefixes computed that the next rows share."""
 
     def add(self, rows: Iterable[Row]) -> None:
         """Rows to decode, in this order as slots get free.
@@ -88,7 +89,7 @@ class Decoder:
         """Go on with every row; returns those that have come to their end."""
         feeds = []
         for row, slots in self._slots.items():
-            ids = row.feed(self.decoding.window - 1)[: self._steps.window]
+            ids = row.feed(self.decoding.window - 1)[: self.decoding.window]
             kinds = [row.wanted(place) for place in range(row.cached, row.cached + len(ids))]
             feeds.append(Feed(slots, row.cached, ids, kinds, row.sampling, row.seed))
         drawn = self._steps.step(feeds)
@@ -110,7 +111,8 @@ class Decoder:
             for slot, prefix in zip(self._slots[row], row.prefixes, strict=True):
                 self._steps.fill(slot, self._cached(prefix, row.plan), row.plan.positions)
         if len(self._slots) > begun:
-            shared = [(prefix, row.plan) for row in self._waiting for prefix in row.prefixes]
+            soon = itertools.islice(self._waiting, self.decoding.rows)
+            shared = [(prefix, row.plan) for row in soon for prefix in row.prefixes]
             self._made = [made for made in self._made if any(p is made[1] and same(q, made[0]) for q, p in shared)]
 
     def _cached(self, prefix: Prefix, plan: Plan) -> Cache:
@@ -135,7 +137,7 @@ def steps_of(model: PrefixLM, slots: int, length: int, decoding: Decoding) -> St
     by_torch = decoding.engine == "torch" or decoding.compiled
     trouble = "" if by_torch else native.misfit(model)
     if not by_torch and not trouble:
-        return native.NativeSteps(model, slots, length, decoding.window, decoding.precision)
+        return native.NativeSteps(model, slots, length, decoding.precision)
     if decoding.engine == "native" or decoding.precision != "float32":
         raise UserError(trouble or f"precision {decoding.precision} is for decoding in C++: leave engine as it is")
     return TorchSteps(model, slots, length, decoding.window, decoding.compiled)

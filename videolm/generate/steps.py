@@ -34,9 +34,6 @@ class Feed(NamedTuple):
 class Steps(Protocol):
     """What computes the steps of rows that each have a cache of their own, a slot."""
 
-    window: int
-    """Ids of a row that a step takes at most."""
-
     def fill(self, slot: int, cache: Cache, positions: Tensor) -> None:
         """Begin a row in a slot: keys and values of its prefix (one row), and the coordinates (n, 3) of all of it."""
 
@@ -91,6 +88,12 @@ class TorchSteps:
             if own:
                 asked[feed.sampling, len(feed.slots)] += own
         head, chosen, offset = self.model.head, list[Tensor](), 0
+        count = head.choices(kind)
+        noises = {
+            key: np.stack([gumbel(feeds[n].seed, feeds[n].place + at + 1, count) for n, at in places])
+            for key, places in asked.items()
+            if key[0].temperature
+        }
         for _ in range(head.factors(kind)):
             logits = head.logits(hidden, kind, chosen)
             picks = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device)
@@ -102,9 +105,8 @@ class TorchSteps:
                     mine = mine.nan_to_num(nan=-torch.inf)  # -inf minus -inf: ids past the codebook's end
                 part = None
                 if sampling.temperature:
-                    count = head.choices(kind)
-                    noise = [gumbel(feeds[n].seed, feeds[n].place + at + 1, count) for n, at in places]
-                    part = torch.from_numpy(np.stack(noise)[:, offset : offset + mine.shape[1]]).to(mine)
+                    noise = noises[sampling, copies][:, offset : offset + mine.shape[1]]
+                    part = torch.from_numpy(noise).to(mine)
                 picks[torch.tensor(rows)] = draw(mine, sampling, part)
             chosen.append(picks)
             offset += logits.shape[1]

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,21 +86,21 @@ class Batch:
         if not mine:
             return
         folder = model_folder(self.model)
-        model, name = VideoLM.from_pretrained(folder, decoding=self.decoding), self.named(folder)
+        model = VideoLM.from_pretrained(folder, decoding=self.decoding)
         with progress(len(mine), "batch", "call", enabled=not quiet) as bar, _one_thread():
             for start in range(0, len(mine), TOGETHER):
                 part = mine[start : start + TOGETHER]
                 for index, out in self._made(model, part):
-                    self._write(index, out, name)
+                    self._write(index, out)
                     bar.update(1)
 
     def left(self) -> list[int]:
         """Numbers of the calls that have no record. Raises `UserError` for a folder with those of other calls."""
-        found, name = [], self.named(model_folder(self.model))
+        found = []
         for index, request in enumerate(self.requests):
             path = self.path(index, RECORD)
             record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-            same = record is not None and (record["request"], record["model"]) == (request, name)
+            same = record is not None and (record["request"], record["model"]) == (request, self.name)
             if record is None or ("error" in record and not same):
                 found.append(index)
             elif not same:
@@ -120,8 +121,10 @@ class Batch:
     def path(self, index: int, suffix: str) -> Path:
         return self.out / f"{index:05}{suffix}"
 
-    @staticmethod
-    def named(folder: Path) -> str:
+    @cached_property
+    def name(self) -> str:
+        """The model's, for the records; it goes with the batch to other processes, and its weights are read once."""
+        folder = model_folder(self.model)
         return f"{folder.name}@{model_hash(folder)}"
 
     def _made(self, model: VideoLM, indices: Sequence[int]) -> Iterator[tuple[int, VideoLMOutput | UserError]]:
@@ -138,8 +141,8 @@ class Batch:
         for index, job in jobs.items():
             yield index, job.output("np")
 
-    def _write(self, index: int, out: VideoLMOutput | UserError, name: str) -> None:
-        record: dict[str, Any] = {"request": self.requests[index], "model": name}
+    def _write(self, index: int, out: VideoLMOutput | UserError) -> None:
+        record: dict[str, Any] = {"request": self.requests[index], "model": self.name}
         if isinstance(out, UserError):
             record["error"] = str(out)
         else:

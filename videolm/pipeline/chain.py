@@ -8,7 +8,8 @@ from typing import Any
 
 from videolm.errors import UserError
 from videolm.media import Image
-from videolm.pipeline.inputs import MEDIA, NAMES, mask_of
+from videolm.pipeline.inputs import MEDIA, NAMES, taken
+from videolm.pipeline.job import listed
 from videolm.pipeline.output import VideoLMOutput
 from videolm.tasks import Task
 from videolm.tasks.task_set import TaskSet
@@ -26,8 +27,7 @@ def links(tasks: TaskSet, names: Sequence[str], given: dict[str, Any]) -> list[t
     left, made = {name for name in given if name in MEDIA}, set[str]()
     found = []
     for task in map(tasks.get, names):
-        takes = {**task.takes, **({"mask": False} if mask_of(task) else {})}
-        takes.pop("text", None)
+        takes = {name: needed for name, needed in taken(task).items() if name != "text"}
         own = takes.keys() & left - made
         makes = "structure" in own and callable(given["structure"])
         lacking = [name for name, needed in takes.items() if needed and name not in own | made]
@@ -82,8 +82,7 @@ def _for_each(text: dict[str, Any], each: int) -> dict[str, Any]:
     """Prompts, so many times."""
     found = dict(text)
     if "prompt" in text:
-        prompts = [text["prompt"]] if isinstance(text["prompt"], str) else text["prompt"]
-        found["prompt"] = [prompt for prompt in prompts for _ in range(each)]
+        found["prompt"] = [prompt for prompt in listed(text["prompt"]) for _ in range(each)]
     for name in EVERY[1:]:
         if name in text:
             found[name] = text[name].repeat_interleave(each, 0)

@@ -45,12 +45,17 @@ MEDIA = tuple(name for name in NAMES if name != "text")
 
 def misfit(task: Task, given: Collection[str]) -> str | None:
     """What keeps a task from these inputs, or None when they fit."""
-    takes = {**task.takes, **({"mask": False} if mask_of(task) else {})}
+    takes = taken(task)
     missing = [NAMES[name] for name, needed in takes.items() if needed and name not in given]
     if missing:
         return f"{task.name} needs {' and '.join(missing)}"
     surplus = [NAMES[name].partition(" ")[2] for name in sorted(given) if name not in takes]
     return f"{task.name} takes no {surplus[0]}" if surplus else None
+
+
+def taken(task: Task) -> dict[str, bool]:
+    """`Task.takes`, and the mask of a task that has one."""
+    return {**task.takes, **({} if mask_of(task) is None else {"mask": False})}
 
 
 def mask_of(task: Task) -> Visual | None:

@@ -80,6 +80,11 @@ class Request(Options, total=False):
     prompt: Prompt | None
 
 
+def listed(prompt: Prompt | None) -> list[str]:
+    """Prompts, however many were given."""
+    return [prompt] if isinstance(prompt, str) else list(prompt or [])
+
+
 def check_names(request: Request) -> dict[str, Any]:
     """What is asked for, without what is None. Raises `UserError` for a name that means nothing."""
     known = [*Options.__annotations__, "prompt"]

@@ -19,7 +19,7 @@ from torch import Tensor
 from videolm.errors import UserError
 from videolm.media import Audio, Image, Video, read_audio
 from videolm.metrics import mean_colour, sharpness
-from videolm.pipeline.job import Options, Prompt
+from videolm.pipeline.job import Options, Prompt, listed
 from videolm.pipeline.output import VideoLMOutput
 from videolm.shapes import Format
 from videolm.tasks import Text, Variant, Visual
@@ -75,10 +75,10 @@ def tell(model: VideoLM, scenes: Sequence[Scene], overlap: int | None, options: 
     stop = 0.0
     for number, scene in enumerate(scenes):
         stop += scene.seconds
-        first = number > 0
+        new_scene = number > 0
         while told.frames < round(stop * model.tasks.fps):
-            yield told.add(told.go_on(scene.prompt, first), number, round(stop * model.tasks.fps))
-            first = False
+            yield told.add(told.go_on(scene.prompt, new_scene), number, round(stop * model.tasks.fps))
+            new_scene = False
 
 
 def going_on(
@@ -167,7 +167,7 @@ class _Told:
         if self._sounds:
             asked["audio"] = [sound.last(self._samples(given)) for sound in self._sounds]
         if prompt and task.text is not None:
-            prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+            prompts = listed(prompt)
             asked["prompt"] = [text for text in prompts for _ in range(len(last) // len(prompts))]
         asked |= {"task": task.name, "num_frames": shape.frames, "height": shape.height, "width": shape.width}
         asked |= {name: self._options[name] for name in KEPT if name in self._options}

@@ -22,7 +22,7 @@ from videolm.generate.sampling import Sampling
 from videolm.pipeline.chain import run_chain
 from videolm.pipeline.folder import Parts, load_model, model_folder, save_model
 from videolm.pipeline.inputs import MEDIA, Inputs, asked_for, misfit
-from videolm.pipeline.job import FrameStream, Job, Options, Prompt, Request, check_names
+from videolm.pipeline.job import FrameStream, Job, Options, Prompt, Request, check_names, listed
 from videolm.pipeline.output import OutputType, VideoLMOutput, check_type
 from videolm.pipeline.story import Chunk, Scene, tell
 from videolm.sequence import Layout, lay_out
@@ -268,7 +268,7 @@ class VideoLM:
 
         Raises `UserError` for one with more tokens than the model takes.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = listed(prompt)
         ids = self.text.tokenize(prompts)
         for each, row in zip(prompts, ids, strict=True):
             if len(row) > self.tasks.text_length:
@@ -327,7 +327,7 @@ class VideoLM:
         if embeds is None:
             if "prompt_attention_mask" in asked:
                 raise UserError("prompt_attention_mask goes with prompt_embeds")
-            return [prompt] if isinstance(prompt, str) else list(prompt or []), None
+            return listed(prompt), None
         if prompt is not None:
             raise UserError("prompt and prompt_embeds are two forms of one thing: give one")
         return [], self._checked(embeds, asked.get("prompt_attention_mask"))

@@ -253,8 +253,7 @@ def packed(model: PrefixLM, precision: Precision) -> Weights:
 class NativeSteps:
     """Steps by one C++ call each (see `Steps`)."""
 
-    def __init__(self, model: PrefixLM, slots: int, length: int, window: int, precision: Precision):
-        self.window = window
+    def __init__(self, model: PrefixLM, slots: int, length: int, precision: Precision):
         self.model, self.weights = model, packed(model, precision)
         loaded = library()
         assert loaded is not None  # `misfit` says so
