@@ -78,7 +78,7 @@ def main() -> None:
         if name in WAYS:
             width = BYTES[WAYS[name].precision]
             places = 2 * 2 * args.layers * args.width * (args.context + args.ids / 2)
-            read = weights * width + places * (4 if width == 4 else 2)
+            read = (weights + places) * width
             row |= {"x_equal_heads": equal / took, "of_bandwidth": read / took / speed}
             row |= {"same_ids": drawn[name] == drawn["torch, plain loop"]}
         report.append(row)

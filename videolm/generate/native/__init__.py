@@ -6,6 +6,7 @@ Structures here mirror those of `step.cpp`, field by field.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
 import shutil
@@ -20,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -33,7 +35,8 @@ from videolm.model.prefix_lm import PrefixLM
 from videolm.model.transformer import Block
 
 Precision = Literal["float32", "bfloat16", "int8"]
-"""Of weights; with less than float32 keys and values are kept in bfloat16."""
+"""Of weights, and of the keys and values that are kept; an int8 has a scale for each row, or place of a head."""
+DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=c++17", "-fno-math-errno")
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 Pointer = c_void_p
@@ -73,7 +76,10 @@ class Model(Structure):
 
 
 class Slots(Structure):
-    _fields_ = (("keys", Pointer), ("values", Pointer), ("slots", c_int64), ("blocks", c_int64))
+    _fields_ = (
+        *((name, Pointer) for name in ("keys", "values", "key_scale", "value_scale")),
+        *((name, c_int64) for name in ("slots", "blocks")),
+    )
 
 
 class Group(Structure):
@@ -163,7 +169,7 @@ class Weights:
     """A model's weights as the step takes them; those that are as `precision` says are the model's own, not copies."""
 
     def __init__(self, model: PrefixLM, precision: Precision):
-        self.precision, self._kept = precision, list[object]()
+        self.dtype, self._kept = DTYPES[precision], list[object]()
         lm, embedding, head = model.config.lm, model.embedding, model.head
         blocks = [self._layer(block) for block in model.transformer.layers if isinstance(block, Block)]
         self.kinds = list(head.kinds)
@@ -175,7 +181,7 @@ class Weights:
             layers=lm.num_layers,
             kinds=len(kinds),
             eps=lm.norm_eps,
-            cache_type=TYPES[self.cache_dtype],
+            cache_type=TYPES[self.dtype],
             layer=(Layer * len(blocks))(*blocks),
             norm=self._vector(model.transformer.norm.weight),
             kind=(Kind * len(kinds))(*kinds),
@@ -187,10 +193,6 @@ class Weights:
             visual_size=embedding.visual_size,
             split=embedding.split[1],
         )
-
-    @property
-    def cache_dtype(self) -> torch.dtype:
-        return torch.float32 if self.precision == "float32" else torch.bfloat16
 
     def _layer(self, block: Block) -> Layer:
         attention, mlp = block.attention, block.mlp
@@ -223,19 +225,28 @@ class Weights:
         return self._keep(weight.detach().float())
 
     def _matrix(self, weight: Tensor) -> Matrix:
-        weight = weight.detach()
         rows, cols = weight.shape
-        if self.precision == "int8":
-            scale = weight.float().abs().amax(1).clamp_min(1e-12) / 127
-            weight = (weight.float() / scale[:, None]).round().to(torch.int8)
-            return Matrix(self._keep(weight), self._keep(scale), rows, cols, TYPES[torch.int8])
-        weight = weight.to(self.cache_dtype)
-        return Matrix(self._keep(weight), None, rows, cols, TYPES[weight.dtype])
+        kept, scale = lowered(weight.detach(), self.dtype)
+        return Matrix(self._keep(kept), None if scale is None else self._keep(scale), rows, cols, TYPES[self.dtype])
 
     def _keep(self, tensor: Tensor) -> int:
         tensor = tensor.contiguous()
         self._kept.append(tensor)
         return tensor.data_ptr()
+
+
+def zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Zeros of which those that are never read take no time and no memory (numpy asks for them so, torch does not)."""
+    count = math.prod(shape) * dtype.itemsize
+    return torch.from_numpy(np.zeros(count, np.uint8)).view(dtype).view(*shape)
+
+
+def lowered(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """(..., n) as `dtype`; for int8 with the (...) scales to multiply by, such that the largest of each is 127."""
+    if dtype != torch.int8:
+        return x.to(dtype), None
+    scale = x.float().abs().amax(-1).clamp_min(1e-12) / 127
+    return (x.float() / scale[..., None]).round().to(dtype), scale
 
 
 _packed: WeakKeyDictionary[PrefixLM, tuple[object, Weights]] = WeakKeyDictionary()
@@ -260,16 +271,21 @@ class NativeSteps:
         self._step, self._lanes = loaded.step, loaded.lanes()
         lm, blocks = model.config.lm, -(-length // self._lanes)
         shape = lm.num_layers, slots, lm.num_heads
-        dtype = self.weights.cache_dtype
-        self._keys = torch.zeros(*shape, blocks, lm.head_dim, self._lanes, dtype=dtype)
-        self._values = torch.zeros(*shape, blocks * self._lanes, lm.head_dim, dtype=dtype)
-        self._slots = Slots(self._keys.data_ptr(), self._values.data_ptr(), slots, blocks)
+        dtype = self.weights.dtype
+        self._keys = zeros((*shape, blocks, lm.head_dim, self._lanes), dtype)
+        self._values = zeros((*shape, blocks * self._lanes, lm.head_dim), dtype)
+        self._scales = zeros((2, *shape, blocks * self._lanes), torch.float32) if dtype == torch.int8 else None
+        scales = (None, None) if self._scales is None else [scale.data_ptr() for scale in self._scales]
+        self._slots = Slots(self._keys.data_ptr(), self._values.data_ptr(), *scales, slots, blocks)
         self._rotary: dict[int, tuple[Tensor, Tensor]] = {}
         self._kinds = {name: index for index, name in enumerate(self.weights.kinds)}
 
     def fill(self, slot: int, cache: Cache, positions: Tensor) -> None:
-        keys, values = torch.cat(cache.keys), torch.cat(cache.values)
+        found = [lowered(torch.cat(kept), self._keys.dtype) for kept in (cache.keys, cache.values)]
+        (keys, values), scales = zip(*found, strict=True)
         count, lanes = keys.shape[2], self._lanes
+        if self._scales is not None:
+            self._scales[:, :, slot, :, :count] = torch.stack(scales)
         self._values[:, slot, :, :count] = values
         keys = F.pad(keys, (0, 0, 0, -count % lanes))
         whole = rearrange(keys, "layers heads (blocks lanes) dim -> layers heads blocks dim lanes", lanes=lanes)

@@ -11,8 +11,9 @@
 //
 // Products are bound by memory while there are few tokens: each weight is read once for all of them, at 4, 2 (bfloat16)
 // or 1 byte (int8, with a scale for each row; a processor that sums products of whole numbers is given tokens in 16 bits
-// then). Keys lie in blocks of LANES places, dimension by dimension, so that scores of as many places are made at once
-// and none has to be summed across a vector.
+// then). Keys and values are kept as weights are, in int8 with a scale for each place of a head. Keys lie in blocks of
+// LANES places, dimension by dimension, so that scores of as many places are made at once and none has to be summed
+// across a vector.
 
 #include <algorithm>
 #include <cmath>
@@ -22,6 +23,7 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <type_traits>
 #include <vector>
 
 #include <omp.h>
@@ -79,6 +81,7 @@ struct Model {
 struct Cache {  // of all layers and slots
     void* keys;    // (layers, slots, heads, blocks, head_dim, LANES)
     void* values;  // (layers, slots, heads, blocks * LANES, head_dim)
+    float *key_scale, *value_scale;  // (layers, slots, heads, blocks * LANES), of INT8 alone
     int64_t slots, blocks;
 };
 
@@ -117,8 +120,6 @@ inline uint16_t rounded(float x) {  // to bfloat16, to nearest even
     std::memcpy(&bits, &x, 4);
     return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
 }
-inline void put(float* p, float x) { *p = x; }
-inline void put(uint16_t* p, float x) { *p = rounded(x); }
 
 // The sums of LANES vectors, each by halves: lane i + lane i + LANES / 2, and so on.
 template <int N>
@@ -350,20 +351,57 @@ inline void turn(float* x, const float* cos, const float* sin, int64_t half) {
     }
 }
 
+// What a head keeps of the places of a slot.
+template <class C>
+struct Kept {
+    C *keys, *values;
+    float *key_scale, *value_scale;
+
+    Kept(const Cache& cache, int64_t index, int64_t dim) {
+        const int64_t places = cache.blocks * LANES, first = index * places;
+        keys = (C*)cache.keys + first * dim, values = (C*)cache.values + first * dim;
+        if (whole) key_scale = cache.key_scale + first, value_scale = cache.value_scale + first;
+    }
+
+    static constexpr bool whole = std::is_same_v<C, int8_t>;
+
+    void put(int64_t place, int64_t dim, const float* key, const float* value) {
+        put(key, dim, keys + place / LANES * dim * LANES + place % LANES, LANES, key_scale + place);
+        put(value, dim, values + place * dim, 1, value_scale + place);
+    }
+
+   private:
+    static void put(const float* from, int64_t dim, C* to, int64_t stride, float* scale) {
+        float peak = 1e-12f, one = 1;
+        if constexpr (whole) {
+            for (int64_t d = 0; d < dim; d++) peak = std::max(peak, std::fabs(from[d]));
+            *scale = peak / 127, one = 127 / peak;
+        }
+        for (int64_t d = 0; d < dim; d++) {
+            if constexpr (whole) to[d * stride] = (int8_t)std::nearbyint(from[d] * one);
+            else if constexpr (std::is_same_v<C, float>) to[d * stride] = from[d];
+            else to[d * stride] = rounded(from[d]);
+        }
+    }
+};
+
 // Scores of T queries with B blocks of keys from `block` on.
 template <class C, int T, int B>
-inline void scores(const C* keys, int64_t block, int64_t dim, const float* const* q, float* const* out) {
+inline void scores(const Kept<C>& kept, int64_t block, int64_t dim, const float* const* q, float* const* out) {
     vec total[T][B];
     for (int t = 0; t < T; t++)
         for (int b = 0; b < B; b++) total[t][b] = vec{};
-    const C* at = keys + block * dim * LANES;
+    const C* at = kept.keys + block * dim * LANES;
     for (int64_t d = 0; d < dim; d++)
         for (int b = 0; b < B; b++) {
             const vec k = load(at + (b * dim + d) * LANES);
             for (int t = 0; t < T; t++) total[t][b] += k * q[t][d];
         }
-    for (int t = 0; t < T; t++)
-        for (int b = 0; b < B; b++) store(out[t] + (block + b) * LANES, total[t][b]);
+    for (int b = 0; b < B; b++) {
+        const int64_t place = (block + b) * LANES;
+        const vec scale = kept.whole ? load(kept.key_scale + place) : vec{} + 1.0f;
+        for (int t = 0; t < T; t++) store(out[t] + place, total[t][b] * scale);
+    }
 }
 
 // Sums of values weighted by p over `count` places, for T queries and D vectors of the head from `first` on: even
@@ -390,14 +428,13 @@ inline void weighted(
 // Attention of T queries, the last of which sees `count` places and each one before it one less.
 template <class C, int T>
 void attend(
-    const C* keys, const C* values, int64_t count, int64_t dim, const float* const* q, float* const* p,
-    float* const* out
+    const Kept<C>& kept, int64_t count, int64_t dim, const float* const* q, float* const* p, float* const* out
 ) {
     const int64_t blocks = (count + LANES - 1) / LANES;
     constexpr int B = 4 / T;
     int64_t block = 0;
-    for (; block + B <= blocks; block += B) scores<C, T, B>(keys, block, dim, q, p);
-    for (; block < blocks; block++) scores<C, T, 1>(keys, block, dim, q, p);
+    for (; block + B <= blocks; block += B) scores<C, T, B>(kept, block, dim, q, p);
+    for (; block < blocks; block++) scores<C, T, 1>(kept, block, dim, q, p);
     float factor[T];
     for (int t = 0; t < T; t++) {
         const int64_t seen = count - (T - 1 - t), own = (seen + LANES - 1) / LANES;
@@ -413,14 +450,14 @@ void attend(
             const vec x = load(p[t] + b * LANES), e = exponential((x - top) * scale);
             const vec y = x == -std::numeric_limits<float>::infinity() ? vec{} : e;
             total += y;
-            store(p[t] + b * LANES, y);
+            store(p[t] + b * LANES, kept.whole ? y * load(kept.value_scale + b * LANES) : y);
         }
         factor[t] = 1 / sum(total);
     }
     int64_t d = 0;
     constexpr int D = T == 1 ? 4 : T == 2 ? 4 : 2;
-    for (; d + D * LANES <= dim; d += D * LANES) weighted<C, T, D>(values, count, dim, d, p, factor, out);
-    for (; d < dim; d += LANES) weighted<C, T, 1>(values, count, dim, d, p, factor, out);
+    for (; d + D * LANES <= dim; d += D * LANES) weighted<C, T, D>(kept.values, count, dim, d, p, factor, out);
+    for (; d < dim; d += LANES) weighted<C, T, 1>(kept.values, count, dim, d, p, factor, out);
 }
 
 inline uint64_t mixed(uint64_t x) {
@@ -537,8 +574,7 @@ void run(
             for (int64_t item = share.begin(items); item < share.end(items); item++) {
                 const Group& g = group[item / model.heads];
                 const int64_t head = item % model.heads, place = (l * cache.slots + g.slot) * model.heads + head;
-                C* keys = (C*)cache.keys + place * longest * dim;
-                C* values = (C*)cache.values + place * longest * dim;
+                Kept<C> kept(cache, place, dim);
                 for (int64_t i = 0; i < g.count; i++) {
                     float *mine = q.at[g.first + i] + head * dim, *key = k.at[g.first + i] + head * dim;
                     const float* value = v.at[g.first + i] + head * dim;
@@ -549,11 +585,7 @@ void run(
                     }
                     turn(mine, g.cos + where * half, g.sin + where * half, half);
                     turn(key, g.cos + where * half, g.sin + where * half, half);
-                    C* block = keys + where / LANES * dim * LANES + where % LANES;
-                    for (int64_t d = 0; d < dim; d++) {
-                        put(block + d * LANES, key[d]);
-                        put(values + where * dim + d, value[d]);
-                    }
+                    kept.put(where, dim, key, value);
                 }
                 for (int64_t i = 0; i < g.count;) {
                     const int64_t take = g.count - i >= 4 ? 4 : g.count - i >= 2 ? 2 : 1, seen = g.place + i + take;
@@ -563,9 +595,9 @@ void run(
                         queries[t] = q.at[g.first + i + t] + head * dim;
                         outs[t] = y.at[g.first + i + t] + head * dim;
                     }
-                    if (take == 4) attend<C, 4>(keys, values, seen, dim, queries, weights.at.data(), outs);
-                    else if (take == 2) attend<C, 2>(keys, values, seen, dim, queries, weights.at.data(), outs);
-                    else attend<C, 1>(keys, values, seen, dim, queries, weights.at.data(), outs);
+                    if (take == 4) attend<C, 4>(kept, seen, dim, queries, weights.at.data(), outs);
+                    else if (take == 2) attend<C, 2>(kept, seen, dim, queries, weights.at.data(), outs);
+                    else attend<C, 1>(kept, seen, dim, queries, weights.at.data(), outs);
                     i += take;
                 }
             }
@@ -640,7 +672,7 @@ void step(
     const Model* model, const Cache* cache, int64_t tokens, const int64_t* ids, int64_t groups, const Group* group,
     int64_t draws, const Draw* draw, int64_t* drawn, int64_t threads
 ) {
-    const auto& of = model->cache_type == FLOAT32 ? run<float> : run<uint16_t>;
+    const auto& of = model->cache_type == FLOAT32 ? run<float> : model->cache_type == INT8 ? run<int8_t> : run<uint16_t>;
     of(*model, *cache, tokens, ids, groups, group, draws, draw, drawn, threads);
 }
 }
