@@ -58,9 +58,9 @@ def test_no_choice_leads_past_the_end_of_the_codebook(visual: int) -> None:
     head = make("factorized", visual)
     (state,) = hidden(1)[None]
     a = head.logits(state, "visual").softmax(-1)[0]
-    for first in range(head.split[0]):
-        codes = first * head.split[1] + torch.arange(head.split[1])
-        if first * head.split[1] >= visual:
+    for first in range(head.codes.sizes[0]):
+        codes = first * head.codes.sizes[1] + torch.arange(head.codes.sizes[1])
+        if first * head.codes.sizes[1] >= visual:
             assert a[first] == 0
         else:
             b = head.logits(state, "visual", [torch.tensor([first])]).softmax(-1)[0]
@@ -158,4 +158,4 @@ def test_an_id_is_right_when_every_factor_is_the_likeliest(visual: int) -> None:
         scores = head.score(state.expand(1, len(ids), -1), ids[None], {"visual": len(ids)})
         a = int(head.logits(state[None], "visual").argmax())
         b = int(head.logits(state[None], "visual", [torch.tensor([a])]).argmax())
-        assert ids[scores.right[0]].tolist() == [head.kinds["visual"].start + a * head.split[1] + b]
+        assert ids[scores.right[0]].tolist() == [head.kinds["visual"].start + a * head.codes.sizes[1] + b]

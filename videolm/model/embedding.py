@@ -5,16 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-
-def factor(size: int) -> tuple[int, int]:
-    """The two sizes (A, B) whose product covers a codebook: code = a * B + b.
-
-    >>> factor(2**18), factor(1024), factor(8192), factor(1000)
-    ((512, 512), (32, 32), (128, 64), (32, 32))
-    """
-    bits = (size - 1).bit_length()
-    a, b = 2 ** (bits - bits // 2), 2 ** (bits // 2)
-    return a, b
+from videolm.model.factor import Factors
 
 
 class TokenEmbedding(nn.Module):
@@ -26,15 +17,15 @@ class TokenEmbedding(nn.Module):
     def __init__(self, width: int, special: int, visual: int, audio: int):
         super().__init__()
         self.special_size, self.visual_size, self.audio_size = special, visual, audio
-        self.split = factor(visual)
+        self.codes = Factors.of(visual)
         self.special = nn.Embedding(special, width)
-        self.visual_a = nn.Embedding(self.split[0], width)
-        self.visual_b = nn.Embedding(self.split[1], width)
+        self.visual_a = nn.Embedding(self.codes.sizes[0], width)
+        self.visual_b = nn.Embedding(self.codes.sizes[1], width)
         self.audio = nn.Embedding(audio, width) if audio else None
 
     def forward(self, ids: Tensor) -> Tensor:
-        code = (ids - self.special_size).clamp(0, self.visual_size - 1)
-        visual = self.visual_a(code // self.split[1]) + self.visual_b(code % self.split[1])
+        a, b = self.codes.split((ids - self.special_size).clamp(0, self.visual_size - 1))
+        visual = self.visual_a(a) + self.visual_b(b)
         x = torch.where(
             (ids < self.special_size)[..., None], self.special(ids.clamp_max(self.special_size - 1)), visual
         )

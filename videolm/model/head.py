@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videolm.model.config import LMConfig
-from videolm.model.embedding import factor
+from videolm.model.factor import Factors
 from videolm.model.loss import LinearCrossEntropy, Scores
 from videolm.model.transformer import SwiGLU
 
@@ -36,12 +36,13 @@ class FactorizedHead(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.kinds = {kind.name: kind for kind in kinds}
-        self.split = factor(self.kinds["visual"].size)
-        self.visual_a = nn.Linear(width, self.split[0], bias=False)
-        self.seen_a = nn.Embedding(self.split[0], width)
+        self.codes = Factors.of(self.kinds["visual"].size)
+        a, b = self.codes.sizes
+        self.visual_a = nn.Linear(width, a, bias=False)
+        self.seen_a = nn.Embedding(a, width)
         self.mix_norm = nn.RMSNorm(width, config.norm_eps)
         self.mix = SwiGLU(width, width)
-        self.visual_b = nn.Linear(width, self.split[1], bias=False)
+        self.visual_b = nn.Linear(width, b, bias=False)
         self.whole = nn.ModuleDict(
             {kind.name: nn.Linear(width, kind.size, bias=False) for kind in kinds if kind.name != "visual"}
         )
@@ -52,33 +53,26 @@ class FactorizedHead(nn.Module):
 
     def choices(self, kind: str) -> int:
         """Logits of all factors together."""
-        return sum(self.split) if kind == "visual" else self.kinds[kind].size
+        return sum(self.codes.sizes) if kind == "visual" else self.kinds[kind].size
 
     def logits(self, hidden: Tensor, kind: str, chosen: Sequence[Tensor] = ()) -> Tensor:
         """Float32 logits of the next factor: hidden (m, d), factors chosen so far (m,) each -> (m, size)."""
         if kind != "visual":
             return self.whole[kind](hidden).float()
-        a, b = self.split
-        if not chosen:
-            return self._existing(self.visual_a(hidden).float(), b * torch.arange(a, device=hidden.device))
-        mixed = hidden + self.seen_a(chosen[0])
-        logits = self.visual_b(mixed + self.mix(self.mix_norm(mixed))).float()
-        return self._existing(logits, b * chosen[0][:, None] + torch.arange(b, device=hidden.device))
-
-    def _existing(self, logits: Tensor, codes: Tensor) -> Tensor:
-        """Logits with -inf where the smallest code that a choice leads to is past the codebook's end."""
-        size = self.kinds["visual"].size
-        a, b = self.split
-        return logits.masked_fill(codes >= size, -torch.inf) if a * b > size else logits
+        if chosen:
+            mixed = hidden + self.seen_a(chosen[0])
+            hidden = mixed + self.mix(self.mix_norm(mixed))
+        scores = self.visual_b if chosen else self.visual_a
+        return self.codes.existing(scores(hidden).float(), chosen)
 
     def parts(self, ids: Tensor, kind: str) -> list[Tensor]:
         """Ids of one kind as the factors to be chosen."""
         code = ids - self.kinds[kind].start
-        return [code // self.split[1], code % self.split[1]] if kind == "visual" else [code]
+        return self.codes.split(code) if kind == "visual" else [code]
 
     def join(self, parts: Sequence[Tensor], kind: str) -> Tensor:
         """The inverse of `parts`."""
-        code = parts[0] * self.split[1] + parts[1] if kind == "visual" else parts[0]
+        code = self.codes.join(parts) if kind == "visual" else parts[0]
         return code + self.kinds[kind].start
 
     def score(self, hidden: Tensor, ids: Tensor, counts: Mapping[str, int]) -> Scores:

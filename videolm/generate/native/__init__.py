@@ -191,7 +191,7 @@ class Weights:
             audio=None if embedding.audio is None else self._vector(embedding.audio.weight),
             special_size=embedding.special_size,
             visual_size=embedding.visual_size,
-            split=embedding.split[1],
+            split=embedding.codes.sizes[1],
         )
 
     def _layer(self, block: Block) -> Layer:
