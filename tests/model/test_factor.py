@@ -25,7 +25,7 @@ def test_codes_come_back(size: int, groups: int, seed: int) -> None:
     codes = torch.randint(size, (20,), generator=torch.Generator().manual_seed(seed))
     parts = factors.split(codes)
     assert torch.equal(factors.join(parts), codes)
-    assert all(0 <= int(part.min()) and int(part.max()) < n for part, n in zip(parts, factors.sizes, strict=True))
+    assert all(int(part.min()) >= 0 and int(part.max()) < n for part, n in zip(parts, factors.sizes, strict=True))
 
 
 @given(size=st.integers(2, 300), groups=GROUPS)
