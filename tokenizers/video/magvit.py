@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from einops import repeat
+from einops import reduce, repeat
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -150,7 +150,8 @@ class Encoder(nn.Module):
         for blocks, stride in zip(self.levels, [*self.config.strides, None], strict=True):
             x = blocks(x)
             if stride is not None:
-                x = F.avg_pool3d(x, stride)
+                t, h, w = stride  # F.avg_pool3d knows no bfloat16 on a CPU
+                x = reduce(x, "b c (f t) (H h) (W w) -> b c f H W", "mean", t=t, h=h, w=w)
         return self.project(F.silu(self.norm(self.middle(x))))
 
 

@@ -1,0 +1,125 @@
+"""Attention within windows of a grid (b, t, h, w): exact for any size, linear in it.
+
+A grid is folded into windows, which then are the rows of a batch. One whose sides the windows do not divide is filled
+up with places that nobody attends to and that are cut away again. A window larger than the grid is the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from videolm.model.attention import flash, flash_fits
+
+Kernel = Literal["auto", "sdpa", "flash", "flex"]
+"""What computes attention: torch's kernel, the package flash-attn or FlexAttention; "auto": flash-attn where it is
+installed and fits, else torch's."""
+
+
+class Window(NamedTuple):
+    """Places along each axis that attend to one another; the first window begins at the grid's first place."""
+
+    t: int
+    h: int
+    w: int
+
+    def within(self, grid: tuple[int, int, int]) -> Window:
+        """This window on a grid that may be smaller."""
+        return Window(*(min(pair) for pair in zip(self, grid, strict=True)))
+
+    def counts(self, grid: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Windows along each axis of a grid."""
+        t, h, w = (-(-size // side) for size, side in zip(grid, self, strict=True))
+        return t, h, w
+
+
+def fold(x: Tensor, window: Window) -> Tensor:
+    """(b, t, h, w, d) to (b, windows, places of a window, d), zeros where windows reach past the grid."""
+    counts = window.counts((x.shape[1], x.shape[2], x.shape[3]))
+    missing = [count * side - size for count, side, size in zip(counts, window, x.shape[1:4], strict=True)]
+    if any(missing):
+        x = F.pad(x, (0, 0, 0, missing[2], 0, missing[1], 0, missing[0]))
+    t, h, w = window
+    return rearrange(x, "b (T t) (H h) (W w) d -> b (T H W) (t h w) d", t=t, h=h, w=w)
+
+
+def unfold(x: Tensor, window: Window, grid: tuple[int, int, int]) -> Tensor:
+    """The inverse of `fold` for a grid (t, h, w)."""
+    counts, (t, h, w) = window.counts(grid), window
+    whole = rearrange(
+        x, "b (T H W) (t h w) d -> b (T t) (H h) (W w) d", T=counts[0], H=counts[1], W=counts[2], t=t, h=h, w=w
+    )
+    return whole[:, : grid[0], : grid[1], : grid[2]]
+
+
+def real(grid: tuple[int, int, int], window: Window, device: torch.device) -> Tensor | None:
+    """Which places of the windows lie on the grid, (windows, places); None where all do."""
+    if all(size % side == 0 for size, side in zip(grid, window, strict=True)):
+        return None
+    return fold(torch.ones(1, *grid, 1, device=device), window)[0, ..., 0].bool()
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None = None, kernel: Kernel = "auto") -> Tensor:
+    """Attention of q (b, windows, n, heads, dim) to k and v (b, windows, m, heads, dim), each window to its own.
+
+    Args:
+        there: (windows, m), the keys that are attended to; by default all.
+    """
+    if kernel == "auto":
+        kernel = "flash" if there is None and flash_fits(v) else "sdpa"
+    return KERNELS[kernel](q.to(v.dtype), k.to(v.dtype), v, there)
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None) -> Tensor:
+    batch = len(q)
+    mask = None if there is None else there[:, None, None].repeat(batch, 1, 1, 1)  # (b windows, 1, 1, m)
+    q, k, v = (rearrange(x, "b win n heads dim -> (b win) heads n dim") for x in (q, k, v))
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return rearrange(y, "(b win) heads n dim -> b win n heads dim", b=batch)
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None) -> Tensor:
+    if there is not None:
+        return _sdpa(q, k, v, there)  # which knows no masks
+    return flash(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), False).unflatten(0, q.shape[:2])
+
+
+def _flex(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None) -> Tensor:
+    """All windows as one sequence, of which FlexAttention computes the blocks on the diagonal."""
+    windows, n, m = q.shape[1], q.shape[2], k.shape[2]
+    mask = _diagonal(windows, n, m, there, str(q.device))
+    flat = (rearrange(x, "b win n heads dim -> b heads (win n) dim") for x in (q, k, v))
+    y = _compiled_flex(q.is_cuda)(*flat, block_mask=mask)
+    return rearrange(y, "b heads (win n) dim -> b win n heads dim", win=windows)
+
+
+def _diagonal(windows: int, n: int, m: int, there: Tensor | None, device: str) -> Any:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    flat = None if there is None else there.flatten()
+
+    def seen(b: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        own = query // n == key // m
+        return own if flat is None else own & flat[key]
+
+    return create_block_mask(seen, None, None, windows * n, windows * m, device=device)
+
+
+@cache
+def _compiled_flex(cuda: bool) -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention) if cuda else flex_attention
+
+
+KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]] = {
+    "sdpa": _sdpa,
+    "flash": _flash,
+    "flex": _flex,
+}
