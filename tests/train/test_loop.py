@@ -308,6 +308,6 @@ def test_a_tokenizer_learns_one_clip(tmp_path: Path) -> None:
         update={"steps": 150, "batch": 1, "validation_clips": 1, "validate_every": 150, "ema": 0.9}
     )
     scores = train_tokenizer(
-        MagvitV2(recipe.tokenizer), source, source, config, recipe.engine, folder=tmp_path, seed=0, fps=8.0
+        MagvitV2(recipe.tokenizer), [source], [source], config, recipe.engine, folder=tmp_path, seed=0, fps=8.0
     )
     assert scores["psnr"] > 25

@@ -83,12 +83,45 @@ class FactorizedHead(nn.Module):
         for kind, h, own in zip(counts, hidden.split(lengths, 1), ids.split(lengths, 1), strict=True):
             parts = self.parts(own.flatten(), kind)
             logits = [self.logits(h.flatten(0, 1), kind, parts[:i]) for i in range(len(parts))]
-            nats = [F.cross_entropy(x, part, reduction="none") for x, part in zip(logits, parts, strict=True)]
-            hits = [x.detach().argmax(-1) == part for x, part in zip(logits, parts, strict=True)]
-            each.append(torch.stack(nats).sum(0).view_as(own))
-            right.append(torch.stack(hits).all(0).view_as(own))
+            nats, hits = nats_of(logits, parts)
+            each.append(nats.view_as(own))
+            right.append(hits.view_as(own))
         nats_of_all = torch.cat(each, 1)
         return Scores(nats_of_all.mean(), nats_of_all.detach(), torch.cat(right, 1))
+
+
+class CodeHead(nn.Module):
+    """Hidden states to codes alone, as p(a) p(b|a) p(c|a, b) ... over any number of factors."""
+
+    def __init__(self, width: int, factors: Factors, eps: float):
+        super().__init__()
+        self.codes = factors
+        *seen, _ = factors.sizes
+        self.scores = nn.ModuleList(nn.Linear(width, size, bias=False) for size in factors.sizes)
+        self.seen = nn.ModuleList(nn.Embedding(size, width) for size in seen)
+        self.norms = nn.ModuleList(nn.RMSNorm(width, eps) for _ in seen)
+        self.mixes = nn.ModuleList(SwiGLU(width, width) for _ in seen)
+
+    def logits(self, hidden: Tensor, chosen: Sequence[Tensor] = ()) -> Tensor:
+        """See `FactorizedHead.logits`."""
+        for part, seen, norm, mix in zip(chosen, self.seen, self.norms, self.mixes, strict=False):
+            mixed = hidden + seen(part)
+            hidden = mixed + mix(norm(mixed))
+        return self.codes.existing(self.scores[len(chosen)](hidden).float(), chosen)
+
+    def score(self, hidden: Tensor, codes: Tensor) -> Scores:
+        """Scores of codes (m,) by hidden states (m, d)."""
+        parts = self.codes.split(codes)
+        nats, right = nats_of([self.logits(hidden, parts[:i]) for i in range(len(parts))], parts)
+        return Scores(nats.mean(), nats.detach(), right)
+
+
+def nats_of(logits: Sequence[Tensor], parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Negative log-likelihoods (m,) of choices made in factors, and whether each is the likeliest: logits (m, size) and
+    what is right (m,) of each factor. They are summed over the factors, all of which have to be right."""
+    nats = [F.cross_entropy(x, part, reduction="none") for x, part in zip(logits, parts, strict=True)]
+    hits = [x.detach().argmax(-1) == part for x, part in zip(logits, parts, strict=True)]
+    return torch.stack(nats).sum(0), torch.stack(hits).all(0)
 
 
 class FlatHead(nn.Module):

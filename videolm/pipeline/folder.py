@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from videolm.generate.sampling import Sampling
 from videolm.model.config import PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
 from videolm.registry import Registry
+from videolm.superres.decode import MaskedSampling, Stage
+from videolm.superres.model import MaskedModel
 from videolm.tasks.task_set import TaskSet
 from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
@@ -29,6 +32,8 @@ from videolm.vocabulary import Vocabulary
 
 INDEX, VOCABULARY, TASKS = "model_index.json", "vocabulary.json", "tasks.json"
 TOKENIZER, AUDIO_TOKENIZER, TEXT, LM = "video_tokenizer", "audio_tokenizer", "text_encoder", "language_model"
+SUPER_RESOLUTION = "super_resolution"
+"""Of the first stage; that of the second is `super_resolution_2`, and so on."""
 SHIPPED = Path(__file__).parent.parent / "weights" / "shapesworld"
 
 
@@ -43,11 +48,24 @@ class Parts(NamedTuple):
     sampling: Sampling
     audio: AudioTokenizer | None = None
     """Of models with sound."""
+    stages: tuple[Stage, ...] = ()
+    """Of super-resolution, each to twice the height and width."""
+
+
+def stage_names() -> Iterator[str]:
+    """Folders of the stages of super-resolution.
+
+    >>> from itertools import islice
+    >>> list(islice(stage_names(), 3))
+    ['super_resolution', 'super_resolution_2', 'super_resolution_3']
+    """
+    yield SUPER_RESOLUTION
+    yield from (f"{SUPER_RESOLUTION}_{number}" for number in count(2))
 
 
 def save_model(folder: str | Path, parts: Parts, dtype: torch.dtype | None = None) -> None:
     """Write a model directory, by rename. Raises `UserError` when `folder` exists or the parts do not fit."""
-    tokenizer, text, lm, vocabulary, tasks, sampling, audio = parts
+    tokenizer, text, lm, vocabulary, tasks, sampling, audio, stages = parts
     _check(vocabulary, tokenizer, audio)
     folder = Path(folder)
     if folder.exists():
@@ -69,6 +87,9 @@ def save_model(folder: str | Path, parts: Parts, dtype: torch.dtype | None = Non
     }
     if audio is not None:
         index[AUDIO_TOKENIZER] = audio.config.name
+    for name, stage in zip(stage_names(), stages, strict=False):
+        stage.model.save_pretrained(temporary / name, dtype)
+        index[name] = stage.sampling.model_dump()
     (temporary / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     (temporary / VOCABULARY).write_text(vocabulary.model_dump_json(indent=2) + "\n")
     (temporary / TASKS).write_text(tasks.model_dump_json(indent=2) + "\n")
@@ -109,6 +130,17 @@ def load_audio_tokenizer(folder: Path, dtype: torch.dtype = torch.float32) -> Au
     if name is None:
         return None
     return AUDIO_TOKENIZERS.get(str(name)).from_pretrained(folder / AUDIO_TOKENIZER, dtype)
+
+
+def load_stages(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Stage, ...]:
+    """The stages of super-resolution of a model directory, those that it has."""
+    index, found = load_index(folder), list[Stage]()
+    for name in stage_names():
+        if name not in index:
+            return tuple(found)
+        sampling = parse(MaskedSampling, index[name], source=str(folder / INDEX))
+        found.append(Stage(MaskedModel.from_pretrained(folder / name, dtype), sampling))
+    raise AssertionError  # names have no end
 
 
 def find_tokenizer(name: str | Path | None, dtype: torch.dtype = torch.float32) -> VideoTokenizer:
@@ -182,14 +214,18 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load {folder / LM}: {' '.join(str(error).split())[:300]}") from error
     audio = load_audio_tokenizer(folder, dtype)
+    stages = load_stages(folder, dtype)
     _check(vocabulary, tokenizer, audio)
+    for name, stage in zip(stage_names(), stages, strict=False):
+        if stage.model.config.codebook_size != tokenizer.codebook_size or stage.model.config.text_size != text.width:
+            raise UserError(f"{folder / name} is for another tokenizer or text encoder: files of two models are mixed")
     if lm.config.vocab_size != vocabulary.size:
         raise UserError(
             f"{folder / LM} has {lm.config.vocab_size} ids but {folder / VOCABULARY} {vocabulary.size}: "
             "files of two models are mixed"
         )
     sampling = parse(Sampling, index.get("sampling", {}), source=str(folder / INDEX))
-    return Parts(tokenizer, text, lm, vocabulary, tasks, sampling, audio)
+    return Parts(tokenizer, text, lm, vocabulary, tasks, sampling, audio, stages)
 
 
 def _check(vocabulary: Vocabulary, tokenizer: VideoTokenizer, audio: AudioTokenizer | None) -> None:

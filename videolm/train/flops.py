@@ -7,6 +7,7 @@ that is computed again.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from torch import nn
@@ -14,6 +15,7 @@ from torch import nn
 from videolm.model.loss import LinearCrossEntropy
 from videolm.model.prefix_lm import PrefixLM
 from videolm.sequence import Layout
+from videolm.superres.model import MaskedModel
 from videolm.tokenizers.text.t5 import TextEncoder
 
 
@@ -42,6 +44,21 @@ def row_flops(lm: PrefixLM, text: TextEncoder | None, layout: Layout, text_lengt
         encoder = text.encoder.config
         total += told * sum(_linear(each) for each in _maps(text.encoder))
         total += encoder.num_layers * 12 * encoder.num_heads * encoder.d_kv * told**2
+    return total
+
+
+def masked_flops(model: MaskedModel) -> float:
+    """Operations of a place, forward and backward, of the clips that the model is for. A small clip's keys and values
+    are of a quarter of the places; those of text, a few hundred at most, are left out."""
+    config, total = model.config, 0.0
+    for name, each in model.named_modules():
+        if isinstance(each, nn.Linear) and name.startswith(("transformer", "head")):
+            keys = name.endswith(("k_proj", "v_proj"))
+            of = 1.0 if not keys or "self_attention" in name else 0.25 if "low_attention" in name else 0.0
+            total += of * _linear(each)
+    for window in (each.within(config.grid) for each in config.windows):
+        seen = math.prod(window) * (1.25 if config.low else 1)
+        total += config.num_layers / len(config.windows) * 12 * config.hidden_size * seen
     return total
 
 

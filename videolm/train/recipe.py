@@ -20,6 +20,8 @@ from videolm.model.llama import llama_settings
 from videolm.pipeline import folder as model_folders
 from videolm.registry import Registry
 from videolm.shapes import Format
+from videolm.superres.decode import MaskedSampling
+from videolm.superres.model import MaskedConfig
 from videolm.tasks import TASKS, Task
 from videolm.tasks.file import load_tasks
 from videolm.tasks.task_set import TaskSet
@@ -30,9 +32,10 @@ from videolm.train.adapters import LoRA
 from videolm.train.audio_tokenizer import AudioTraining
 from videolm.train.engine import EngineConfig
 from videolm.train.language_model import LMTraining
+from videolm.train.super_resolution import MaskedTraining
 from videolm.train.tokenizer import DecoderTraining, ImageTraining, TokenizerTraining
 
-PRESET_SECTIONS = ("tokenizer", "audio_tokenizer", "lm")
+PRESET_SECTIONS = ("tokenizer", "audio_tokenizer", "lm", "super_resolution")
 
 
 class Pretrained(Config):
@@ -115,13 +118,16 @@ class Recipe(Config):
     tokenizer: TokenizerConfig | None = None
     tokenizer_data: DataConfig | None = None
     """What the tokenizer learns from, where that is not `data`."""
+    tokenizer_formats: tuple[Format, ...] = ()
+    """Sizes of its clips, a batch of one in turn; by default the first of `formats`."""
     tokenizer_streams: Annotated[tuple[str, ...], Field(min_length=1)] = ("video",)
     """The streams of it that the tokenizer sees in turn: clips as they are, "styled", "structure", "story"."""
     image_training: ImageTraining | None = None
     """A first stage on pictures, from which the tokenizer of clips is inflated."""
     tokenizer_training: TokenizerTraining = TokenizerTraining()
     decoder_training: DecoderTraining | None = None
-    """A last stage in which the codes stay what they are and the tokenizer's decoder learns alone."""
+    """A last stage in which the codes stay what they are and the tokenizer's decoder learns alone; of a trained
+    tokenizer it is the only one."""
     audio_tokenizer: AudioTokenizerConfig | None = None
     """The codec of sound, where one is wanted."""
     audio_data: DataConfig | None = None
@@ -133,6 +139,14 @@ class Recipe(Config):
     backbone: str = ""
     """The folder of a Llama-family checkpoint whose layers the language model begins with; `lm` then has its sizes."""
     lm_training: LMTraining = LMTraining()
+    super_resolution: MaskedConfig | None = None
+    """The model that doubles a clip's height and width. With `start` and no tasks it is all that is trained, and the
+    model to start from is given it."""
+    super_resolution_data: DataConfig | None = None
+    """What it learns from, where that is not `data`."""
+    super_resolution_training: MaskedTraining = MaskedTraining()
+    super_resolution_sampling: MaskedSampling = MaskedSampling()
+    """What the finished model fills codes in with unless told otherwise."""
     engine: EngineConfig = EngineConfig()
     sampling: Sampling = Sampling()
     """What the finished model samples with unless told otherwise."""
@@ -146,6 +160,12 @@ class Recipe(Config):
         for name in [*named, *(task for data in self._named.values() for task in data.tasks)]:
             if name not in self.known_tasks:
                 raise ValueError(f"unknown task '{name}'; {nearest(name, self.known_tasks)}")
+        if self.super_resolution is not None and self.tokenizer is None:
+            raise ValueError("super-resolution needs a tokenizer")
+        if self.super_resolution is not None and self.lm is None and not self.text.pretrained:
+            raise ValueError(
+                "super-resolution needs a trained text encoder: give text.pretrained, an lm, or --from MODEL"
+            )
         if self.tokenizer is None and self.audio_tokenizer is None:
             raise ValueError("there is nothing to make: give a tokenizer or an audio_tokenizer")
         if self.lm is not None and self.tokenizer is None:
@@ -194,7 +214,7 @@ class Recipe(Config):
         Without `tasks` these alone.
         """
         if self.base and not self.tasks:
-            return {task.name: 1.0 for task in self.base.tasks}
+            return {} if self.lm is None else {task.name: 1.0 for task in self.base.tasks}
         old = [task.name for task in self.base.tasks if task.name not in self.tasks] if self.base else []
         if not old or not self.replay:
             return self.tasks
@@ -235,6 +255,13 @@ class Recipe(Config):
         }
 
     @property
+    def large_formats(self) -> tuple[Format, ...]:
+        """Those of the clips that super-resolution makes."""
+        scale = 2**self.super_resolution_training.stage
+        clips = [shape for shape in self.formats if shape.frames > 1] or self.formats
+        return tuple(Format(shape.frames, scale * shape.height, scale * shape.width) for shape in clips)
+
+    @property
     def frozen_text(self) -> bool:
         """Whether the text encoder stays as it is; token shards then hold its embeddings."""
         return self.text.frozen or self.lora is not None
@@ -268,6 +295,10 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe
             if key.partition(".")[0] in brought.keys() - {"sampling"}:
                 raise UserError(f"{key} comes with the model that training goes on from: leave it out")
         data |= brought
+        if not (changes.get("tasks") or data.get("tasks")) and (
+            data.get("super_resolution") or changes.get("super_resolution")
+        ):
+            data.pop("lm")  # which stays as it is
     if backbone := changes.get("backbone", data.get("backbone")):
         data["lm"] = {**(data.get("lm") or {}), **llama_settings(str(backbone))}
     return parse(Recipe, data, changes, source=name)

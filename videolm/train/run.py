@@ -1,9 +1,10 @@
 """A recipe at work, from raw clips to a model folder, in resumable stages.
 
-    data ──► [image tokenizer ──►] tokenizer [──► its decoder] [──► token shards ──► text encoder + LM ──► model folder]
+    data ──► [image tokenizer ──►] tokenizer [──► its decoder] [──► token shards ──► text encoder + LM]
+             [──► token shards of pairs ──► super-resolution] ──► model folder
 
 Every stage leaves its result in the run folder by rename; `--resume` goes on with the first one that is missing. A
-recipe without a language model ends with the tokenizer. Several processes train together under `torchrun` or the
+recipe ends with what it names last. Several processes train together under `torchrun` or the
 `deepspeed` launcher, and share the making of token shards; what one can do alone, the first one does.
 """
 
@@ -33,6 +34,7 @@ from videolm.model.llama import load_llama
 from videolm.model.prefix_lm import PrefixLM
 from videolm.pipeline.folder import (
     AUDIO_TOKENIZER,
+    SUPER_RESOLUTION,
     TOKENIZER,
     Parts,
     find_audio_tokenizer,
@@ -45,6 +47,8 @@ from videolm.pipeline.folder import (
 from videolm.progress import progress
 from videolm.sequence import Layout, lay_out
 from videolm.shapes import Format
+from videolm.superres.decode import Stage
+from videolm.superres.model import MaskedModel, MaskedModelConfig
 from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
 from videolm.tokenizers.text.t5 import TextEncoder
@@ -53,6 +57,7 @@ from videolm.train.audio_tokenizer import train_audio_tokenizer
 from videolm.train.engine import device, rank, wait_for_all, world_size
 from videolm.train.language_model import train_language_model
 from videolm.train.recipe import Pretrained, Recipe
+from videolm.train.super_resolution import PAIR, redrawn_by, train_super_resolution
 from videolm.train.tokenizer import DecoderTraining, train_tokenizer
 from videolm.vocabulary import Vocabulary
 
@@ -113,12 +118,22 @@ class Run:
         if recipe.tokenizer is None:
             return self.folder / AUDIO_TOKENIZER
         tokenizer = self.tokenizer()
-        if recipe.lm is None:
+        if recipe.lm is None and recipe.super_resolution is None:
             return self.folder / TOKENIZER
-        parts = self.language_model(tokenizer, audio)
+        parts = None if recipe.lm is None else self.language_model(tokenizer, audio)
+        if recipe.super_resolution is not None:
+            if parts is None and recipe.start:
+                parts = load_model(model_folder(recipe.start))._replace(tokenizer=tokenizer)
+            text = self.text_encoder() if parts is None else parts.text
+            stage = self.super_resolution(tokenizer, text.to(device()), parts)
+            if parts is None:
+                return self.folder / SUPER_RESOLUTION
+            before = parts.stages[: recipe.super_resolution_training.stage - 1]
+            parts = parts._replace(stages=(*before, stage))
+        assert parts is not None
         self._save(parts, model)
         if rank() == 0:
-            shutil.rmtree(self.folder / "lm_training" / "checkpoints")
+            shutil.rmtree(self.folder / "lm_training" / "checkpoints", ignore_errors=True)
         wait_for_all()
         return model
 
@@ -155,7 +170,8 @@ class Run:
     def _learnt_from(self) -> list[tuple[str, DataConfig]]:
         """Streams and data that tokenizers to be trained learn from."""
         recipe, found = self.recipe, []
-        if recipe.tokenizer is not None and not isinstance(recipe.tokenizer, Pretrained):
+        trained = not isinstance(recipe.tokenizer, Pretrained) or recipe.decoder_training is not None
+        if recipe.tokenizer is not None and trained:
             found += [
                 (stream, data) for stream in recipe.tokenizer_streams for data in self._data(recipe.tokenizer_data)
             ]
@@ -176,9 +192,11 @@ class Run:
         shape = Format(1, shape.height, shape.width) if stream == "image" else shape
         return data.open(stream, shape, self.recipe.fps, split)
 
-    def _sources(self, streams: tuple[str, ...], split: Any, data: DataConfig | None) -> Source[Any]:
+    def _sources(
+        self, streams: tuple[str, ...], split: Any, data: DataConfig | None, shape: Format | None = None
+    ) -> Source[Any]:
         """What a tokenizer learns from: examples of every stream and data set in turn."""
-        found = [self.source(stream, split, each) for each in self._data(data) for stream in streams]
+        found = [self.source(stream, split, each, shape) for each in self._data(data) for stream in streams]
         return InTurn([source for source in found if len(source)] or found)
 
     def tokenizer(self) -> VideoTokenizer:
@@ -186,10 +204,15 @@ class Run:
         recipe = self.recipe
         if recipe.tokenizer is None:
             raise UserError("the recipe has no tokenizer section, so there is no video tokenizer to train")
-        if isinstance(recipe.tokenizer, Pretrained):
-            return find_tokenizer(recipe.tokenizer.pretrained).to(device())
-        kind = VIDEO_TOKENIZERS.get(recipe.tokenizer.name)  # type: ignore[attr-defined]  # each has one
         done, start, pictures = (self.folder / name for name in (TOKENIZER, TOKENIZER + "_start", "image_tokenizer"))
+        if isinstance(recipe.tokenizer, Pretrained):
+            given = find_tokenizer(recipe.tokenizer.pretrained).to(device())
+            if recipe.decoder_training is None:
+                return given
+            if not done.exists():
+                self._train_tokenizer(given, recipe.decoder_training, done)
+            return type(given).from_pretrained(done).to(device())
+        kind = VIDEO_TOKENIZERS.get(recipe.tokenizer.name)  # type: ignore[attr-defined]  # each has one
         if done.exists():
             return kind.from_pretrained(done).to(device())
         torch.manual_seed(recipe.seed)
@@ -217,10 +240,11 @@ class Run:
     def _train_tokenizer(self, tokenizer: VideoTokenizer, config: DecoderTraining, done: Path) -> None:
         recipe, work = self.recipe, self.folder / f"{config.trains}_training"
         streams = ("image",) if config.trains == "image_tokenizer" else recipe.tokenizer_streams
+        shapes = recipe.tokenizer_formats or recipe.formats[:1]
         train_tokenizer(
             tokenizer,
-            self._sources(streams, "train", recipe.tokenizer_data),
-            self._sources(streams[:1], "validation", recipe.tokenizer_data),
+            [self._sources(streams, "train", recipe.tokenizer_data, shape) for shape in shapes],
+            [self._sources(streams[:1], "validation", recipe.tokenizer_data, shape) for shape in shapes],
             config,
             recipe.engine,
             folder=work,
@@ -308,6 +332,39 @@ class Run:
                         value[: len(known[name])] = known[name]
         return lm
 
+    def super_resolution(self, tokenizer: VideoTokenizer, text: TextEncoder, parts: Parts | None) -> Stage:
+        """The trained stage of super-resolution: read when it is done, else trained.
+
+        Args:
+            parts: the model that it will belong to, if any.
+        """
+        recipe, done, config = self.recipe, self.folder / SUPER_RESOLUTION, self.recipe.super_resolution_training
+        if recipe.super_resolution is None:
+            raise UserError("the recipe has no super_resolution section, so there is no super-resolution to train")
+        if parts is not None and config.stage > len(parts.stages) + 1:
+            raise UserError(f"stage {config.stage} of super-resolution goes on from one that the model lacks")
+        if not done.exists():
+            train, held = (self.pairs(tokenizer, text, split) for split in ("train", "validation"))
+            torch.manual_seed(recipe.seed)
+            model = MaskedModel(masked_config(recipe, tokenizer, text.width)).to(device())
+            model.transformer.checkpointing = recipe.engine.checkpoint_activations
+            work = self.folder / "super_resolution_training"
+            train_super_resolution(
+                model,
+                tokenizer,
+                train,
+                held,
+                config,
+                recipe.engine,
+                sampling=recipe.super_resolution_sampling,
+                fps=recipe.fps,
+                folder=work,
+                seed=recipe.seed,
+                redraw=None if parts is None or not config.real else redrawn_by(parts),
+            )
+            _finish(done, model.save_pretrained, work)
+        return Stage(MaskedModel.from_pretrained(done).to(device()), recipe.super_resolution_sampling)
+
     def text_encoder(self) -> TextEncoder:
         """The encoder before training: the pretrained one, or a new one whose pieces are kept in the run folder."""
         settings = self.recipe.text
@@ -351,12 +408,7 @@ class Run:
         self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None, text: TextEncoder, split: str
     ) -> list[TokenData]:
         """Token shards of every source that the tasks need, made by all processes together where they are missing."""
-        work = self.preparation(tokenizer, audio, text.to(device()), split)
-        make_parts(work, rank(), world_size(), enabled=rank() == 0)
-        wait_for_all()
-        if rank() == 0 and (missing := work.finish()):
-            raise UserError(f"{missing} parts of the token shards are missing: go on with `videolm prepare`")
-        wait_for_all()
+        self._make(self.preparation(tokenizer, audio, text.to(device()), split))
         found = []
         for (name, data), shape in product(self.recipe.datasets.items(), self.recipe.formats):
             place = self.tokens / self.recipe.shards_of(name, shape)
@@ -367,6 +419,42 @@ class Run:
                 shards = {source: Shard(folder) for source, folder in of.items()}
                 found.append(TokenData(shards, data.weight, tasks, shape))
         return found
+
+    def pairs(self, tokenizer: VideoTokenizer, text: TextEncoder, split: str) -> list[TokenData]:
+        """Token shards that super-resolution learns from, made as those of `shards` are."""
+        self._make(self._pairs(tokenizer, text, split))
+        found = []
+        for name, data, shape in self._paired():
+            place = self.tokens / self.recipe.shards_of(name, shape)
+            place = place / split if (place / split).exists() else place / "train"
+            found.append(TokenData({source: Shard(place / source) for source in PAIR}, data.weight, format=shape))
+        return found
+
+    def _pairs(self, tokenizer: VideoTokenizer, text: TextEncoder, split: Any) -> Preparation:
+        """The token shards of pairs in the making, with embeddings of their texts."""
+        recipe, streams = self.recipe, list[Stream]()
+        for name, data, shape in self._paired():
+            source = self.source("video", split, data, shape)
+            if len(source) or split == "train":
+                told = signature(data, "video", shape, recipe.fps, split)
+                streams.append(
+                    Stream(self.tokens / recipe.shards_of(name, shape) / split, source, tokenizer, PAIR, told)
+                )
+        return Preparation(streams, Texts(text, recipe.text_length, True), recipe.part)
+
+    def _paired(self) -> list[tuple[str, DataConfig, Format]]:
+        """Names of data sets, the sets, and the formats of the larger clips that super-resolution learns from."""
+        recipe, own = self.recipe, self.recipe.super_resolution_data
+        named = recipe.datasets if own is None else {SUPER_RESOLUTION: own}
+        return [(name, data, shape) for (name, data), shape in product(named.items(), recipe.large_formats)]
+
+    def _make(self, work: Preparation) -> None:
+        """Make token shards by all processes together."""
+        make_parts(work, rank(), world_size(), enabled=rank() == 0)
+        wait_for_all()
+        if rank() == 0 and (missing := work.finish()):
+            raise UserError(f"{missing} parts of the token shards are missing: go on with `videolm prepare`")
+        wait_for_all()
 
     @property
     def tokens(self) -> Path:
@@ -396,7 +484,11 @@ class Run:
         self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None, text: TextEncoder
     ) -> list[Preparation]:
         """The token shards of both splits in the making."""
-        return [self.preparation(tokenizer, audio, text, split) for split in ("train", "validation")]
+        splits = ("train", "validation")
+        found = [] if self.recipe.lm is None else [self.preparation(tokenizer, audio, text, split) for split in splits]
+        if self.recipe.super_resolution is not None and self.recipe.text.pretrained:  # else it is still to be trained
+            found += [self._pairs(tokenizer, text, split) for split in splits]
+        return found
 
     def prepared(self) -> dict[str, int]:
         """What finished token shards hold: rows, clips left out, captions cut."""
@@ -406,7 +498,7 @@ class Run:
     def ready(self, rank: int = 0) -> tuple[VideoTokenizer, AudioTokenizer | None, TextEncoder]:
         """What clips, sounds and captions are coded with; trained or made where it is missing, by the first process."""
         recipe = self.recipe
-        if recipe.lm is None:
+        if recipe.lm is None and recipe.super_resolution is None:
             raise UserError("the recipe has no language model, so there are no token shards to make")
         if rank and world_size() == 1:
             self._wait_for_first()
@@ -445,6 +537,14 @@ def layouts_of(
     tasks, sound = recipe.task_set, None if audio is None else audio.grid
     variants = [variant for variant in tasks.variants() if variant.task.name in recipe.weights]
     return [lay_out(variant, tasks, vocabulary, tokenizer.grid, sound) for variant in variants]
+
+
+def masked_config(recipe: Recipe, tokenizer: VideoTokenizer, text_width: int) -> MaskedModelConfig:
+    """A recipe's model of super-resolution without its weights."""
+    assert recipe.super_resolution is not None
+    grid = tokenizer.grid(*recipe.large_formats[0])
+    sizes = {"codebook_size": tokenizer.codebook_size, "text_size": text_width, "grid": grid}
+    return parse(MaskedModelConfig, {**recipe.super_resolution.model_dump(), **sizes})
 
 
 def lm_config(recipe: Recipe, vocabulary: Vocabulary, text_width: int) -> PrefixLMConfig:

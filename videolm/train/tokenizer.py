@@ -8,7 +8,9 @@ go on with another reconstruction loss and the codes fixed: what it sharpens the
 
 from __future__ import annotations
 
+import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -51,7 +53,7 @@ class DecoderTraining(TrainingConfig):
     trains: ClassVar[Trained] = "decoder"
 
     batch: Annotated[int, Field(ge=1)] = 8
-    """Clips a batch and process."""
+    """Clips a batch and process; of larger ones than the first size as many fewer."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
     l1: Weight = 1.0
     l2: Weight = 5.0
@@ -131,8 +133,8 @@ def reconstruct(tokenizer: VideoTokenizer, clips: Tensor) -> tuple[Tensor, Tenso
 
 def train_tokenizer(
     tokenizer: VideoTokenizer,
-    source: Source,
-    validation: Source,
+    sources: Sequence[Source],
+    validation: Sequence[Source],
     config: DecoderTraining,
     engine_config: EngineConfig,
     *,
@@ -142,32 +144,41 @@ def train_tokenizer(
 ) -> dict[str, float]:
     """Train in place, all of it or with a plain `DecoderTraining` the decoder alone.
 
-    Returns the last validation: PSNR in dB, codes in use and their perplexity.
+    Args:
+        sources, validation: of clips of one size each; steps take them in turn.
+
+    Returns the last validation: PSNR in dB, codes in use and their perplexity, means over the sizes.
     """
     if config.trains == "decoder":
         tokenizer.freeze_codes()
-    if not len(validation) and rank() == 0:
+    if not all(map(len, validation)) and rank() == 0:
         tqdm.write("nothing is kept from training: validation is on clips that it sees", sys.stderr)
-    rng = np.random.default_rng([seed, 1])
-    held = draw_clips(validation if len(validation) else source, rng, config.validation_clips)
+    kept = []
+    for source, of in zip(sources, validation, strict=True):
+        rng = np.random.default_rng([seed, 1])
+        kept.append(draw_clips(of if len(of) else source, rng, config.validation_clips))
+    sizes = [max(1, config.batch * kept[0][0].numel() // clips[0].numel()) for clips in kept]
 
     def batches(step: int, engine: Engine) -> list[Any]:
-        made = []
+        made, which = [], step % len(sources)
         for micro in range(engine_config.accumulate):
             rng = np.random.default_rng([seed, SEEDS[config.trains], step, micro, engine.rank])
-            clips = draw_clips(source, rng, config.batch)
+            clips = draw_clips(sources[which], rng, sizes[which])
             made.append((clips.to(engine.device), config.weights(step)))
         return made
 
     def validate(module: nn.Module, log: Log, step: int) -> dict[str, float]:
-        parts = [reconstruct(tokenizer, to_device(part, tokenizer)) for part in held.split(config.batch)]
-        video, codes = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
-        pairs = [clip for index in range(min(4, len(held))) for clip in (held[index], video[index])]
-        rows = [
-            (name, Video.from_tensor(clip, fps)) for name, clip in zip(["clip", "decoded"] * 4, pairs, strict=False)
-        ]
+        rows: list[tuple[str, Video]] = []
+        values: list[dict[str, float]] = []
+        for held, size in zip(kept, sizes, strict=True):
+            parts = [reconstruct(tokenizer, to_device(part, tokenizer)) for part in held.split(size)]
+            video, codes = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+            pairs = [clip for index in range(min(4, len(held))) for clip in (held[index], video[index])]
+            names = itertools.cycle(["clip", "decoded"])
+            rows += [(name, Video.from_tensor(clip, fps)) for name, clip in zip(names, pairs, strict=False)]
+            values.append({"psnr": float(psnr(video, held).mean()), **code_usage(codes, tokenizer.codebook_size)})
         log.picture(step, "reconstructions", contact_sheet(rows).pixels)
-        return {"psnr": float(psnr(video, held).mean()), **code_usage(codes, tokenizer.codebook_size)}
+        return {name: sum(each[name] for each in values) / len(values) for name in values[0]}
 
     return train(
         Objective(tokenizer),
