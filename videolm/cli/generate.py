@@ -7,6 +7,7 @@ examples:
   videolm generate frame_prediction --video clip.mp4 --json
   videolm generate inpainting_central --video clip.mp4 --mask 0.25,0.25,0.75,0.75
   videolm generate text_to_image+image_to_video --prompt "a large blue star shrinks on a white background"
+  videolm generate --prompt "a small red circle moves right on a white background" --upscale 2
   videolm generate --prompt "a small red circle moves right on a white background" --seconds 10 --out long.mp4
   videolm generate --prompt "a large green square moves up on a black background" --stream | mpv -
   videolm generate reverse_clip --tasks my_tasks.py --video clip.mp4 --model runs/mine/model
@@ -62,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-frames", metavar="N", type=int, help="frames of the clip")
     parser.add_argument("--seconds", metavar="S", type=float, help="make a longer clip, or go on so long from --video")
     parser.add_argument("--size", metavar="WxH", type=size, help="pixels, for example 64x64")
+    parser.add_argument("--upscale", metavar="N", type=int, help="so many times as high and wide: 2, or 4 (two stages)")
+    parser.add_argument("--upscale-steps", metavar="N", type=int, help="of super-resolution (default: the model's)")
     parser.add_argument("--num-videos", metavar="N", type=int, default=1, help="clips to make (default: 1)")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the first clip; the next ones count up")
     add_sampling(parser)
@@ -83,6 +86,8 @@ def run(args: argparse.Namespace) -> None:
     name = f"{folder.name}@{model_hash(folder)}"
     if args.seconds is not None:
         return make_long(args, model, name)
+    if args.upscale_steps is not None and args.upscale is None:
+        raise UserError("--upscale-steps goes with --upscale")
     for option in ("overlap", "judge"):
         if getattr(args, option):
             raise UserError(f"--{option} goes with --seconds")
@@ -93,6 +98,7 @@ def run(args: argparse.Namespace) -> None:
     targets = [] if args.stream else paths(args, variant.task.name, SUFFIXES[kind_of(variant.task)])
     asked = {"prompt": args.prompt, **inputs, **sizes_of(args), **sampling_of(args)}
     asked |= {"task": tasks[0] if len(tasks) == 1 else tasks or None, "num_videos_per_prompt": args.num_videos}
+    asked |= {"upscale": args.upscale, "num_inference_steps": args.upscale_steps}
     asked["generator"] = generators(args.seed, args.num_videos)
     started = time.monotonic()
     with ExitStack() as stack:  # the bar appears with the first id: what is wrong with the inputs is said before
@@ -124,14 +130,14 @@ def run(args: argparse.Namespace) -> None:
             "audio_path": str(path) if out.sounds and path.suffix.lower() != ".gif" else None,
             "frames": shape.frames,
             "fps": out.fps,
-            "width": shape.width,
-            "height": shape.height,
+            "width": shape.width if clip is None else clip.width,
+            "height": shape.height if clip is None else clip.height,
             "tokens": out.tokens,
             "seconds": round(seconds, 3),
             "tokens_per_second": round(out.tokens * len(targets) / seconds, 1),
             "model": name,
         }
-        if truth is not None and clip is not None:
+        if truth is not None and clip is not None and args.upscale is None:
             record |= continuation(clip, truth, out.given)
         if args.json:
             emit(record)
@@ -144,7 +150,7 @@ def run(args: argparse.Namespace) -> None:
 
 def make_long(args: argparse.Namespace, model: VideoLM, name: str) -> None:
     """Films of one scene, a seed each."""
-    for option in ("last_image", "mask", "structure", "depth_model", "flow"):
+    for option in ("last_image", "mask", "structure", "depth_model", "flow", "upscale"):
         if getattr(args, option) is not None:
             raise UserError(f"--seconds makes a clip go on: it takes no --{option.replace('_', '-')}")
     if args.task and "+" in args.task:

@@ -23,6 +23,7 @@ COMMANDS = {
     "tasks": "the tasks a model knows, and their rows",
     "generate": "make clips by one task",
     "story": "make a film of several scenes",
+    "upscale": "make a clip larger",
     "batch": "make the clips of a file of prompts",
     "prepare": "raw media to token shards",
     "estimate": "what a training takes: memory, time, storage",

@@ -57,8 +57,11 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     made = Run(recipe, args.resume).train()
     if rank():
         return
-    if recipe.lm is None:
-        scores = {}
+    scores: dict[str, dict[str, float]] = {}
+    if recipe.super_resolution is not None:
+        told = f"super-resolution is in {made}"
+        told += f"; try: videolm upscale CLIP --model {made}" if made.name == "model" else ""
+    elif recipe.lm is None:
         told = f"the tokenizer is in {made}"
         told += "" if recipe.tokenizer is None else f"; try: videolm evaluate tokenizer --model {made}"
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -115,7 +115,7 @@ def _diagonal(windows: int, n: int, m: int, there: Tensor | None, device: str) -
 def _compiled_flex(cuda: bool) -> Callable[..., Tensor]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention) if cuda else flex_attention
+    return cast(Callable[..., Tensor], torch.compile(flex_attention) if cuda else flex_attention)
 
 
 KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]] = {

@@ -16,6 +16,8 @@ from videolm.tasks.task_set import TaskSet
 
 EVERY = ("prompt", "prompt_embeds", "prompt_attention_mask")
 """What goes to every task that takes text."""
+LAST = ("upscale", "num_inference_steps")
+"""What is for what the last task makes."""
 
 
 def links(tasks: TaskSet, names: Sequence[str], given: dict[str, Any]) -> list[tuple[Task, set[str]]]:
@@ -55,15 +57,18 @@ def run_chain(
     """
     now = {name: value for name, value in given.items() if name in MEDIA}
     text = {name: value for name, value in given.items() if name in EVERY}
-    rest = {name: value for name, value in given.items() if name not in (*MEDIA, *EVERY, "task")}
+    rest = {name: value for name, value in given.items() if name not in (*MEDIA, *EVERY, *LAST, "task")}
+    last = {name: given[name] for name in LAST if name in given}
     out: VideoLMOutput | None = None
-    for task, takes in links(tasks, names, given):
+    chain = links(tasks, names, given)
+    for at, (task, takes) in enumerate(chain, 1):
         media = {name: now[name] for name in takes}
         if callable(maker := media.get("structure")):
             clips = media.pop("video")
             media["structure"] = [maker(clip) for clip in clips] if isinstance(clips, list) else maker(clips)
         sizes = {"num_frames": None} if task.makes_pictures else {}
-        made = call(**media, **(text if task.text is not None else {}), **{**rest, **sizes, "task": task.name})
+        asked = {**rest, **sizes, "task": task.name, **(last if at == len(chain) else {})}
+        made = call(**media, **(text if task.text is not None else {}), **asked)
         if out is not None and out.sounds and not made.sounds:
             made = replace(made, sounds=out.sounds, audio=out.audio, audio_sampling_rate=out.audio_sampling_rate)
         if out is None:  # from now on there is one of each for every clip

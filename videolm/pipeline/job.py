@@ -20,7 +20,9 @@ from videolm.media.clip import Pixels
 from videolm.pipeline.folder import Parts
 from videolm.pipeline.inputs import AudioInput, ImageInput, Inputs, MaskInput, VideoInput
 from videolm.pipeline.output import OutputType, VideoLMOutput, as_type
+from videolm.pipeline.upscale import Upscaler
 from videolm.sequence import Layout
+from videolm.superres.decode import Stage
 from videolm.tasks import Visual
 
 Prompt = str | Sequence[str]
@@ -64,6 +66,10 @@ class Options(TypedDict, total=False):
     width: int | None
     num_frames: int | None
     num_videos_per_prompt: int
+    upscale: int | None
+    """Make clips so many times as high and wide by the model's super-resolution: 2, or 4 where it has two stages."""
+    num_inference_steps: int | None
+    """Of super-resolution; by default the model's own."""
     guidance_scale: float | None
     """This and the next ones: see `Sampling`; by default the model's own."""
     guide_by: Literal["text", "all"] | None
@@ -99,10 +105,22 @@ class Job:
 
     Args:
         rows: as many for each of the inputs' clips and sounds, in their order.
+        stages: of super-resolution, which clips go through at the end.
+        texts: (m, width) for each row, embeddings of its prompt's tokens, if it has one.
     """
 
-    def __init__(self, parts: Parts, layout: Layout, inputs: Inputs, rows: Sequence[Row]):
+    def __init__(
+        self,
+        parts: Parts,
+        layout: Layout,
+        inputs: Inputs,
+        rows: Sequence[Row],
+        stages: Sequence[Stage] = (),
+        texts: Sequence[Tensor] = (),
+    ):
         self.parts, self.layout, self.inputs, self.rows = parts, layout, inputs, list(rows)
+        self.stages = list(stages)
+        self._texts: Sequence[Tensor | None] = texts or [None] * len(self.rows)
         self._made: list[Pixels] = []
         self._decoders = [parts.tokenizer.stream_decoder(LATENTS) for _ in self.rows]
         """Of each row its own: with the size of a batch PyTorch's rounding changes."""
@@ -148,6 +166,7 @@ class Job:
         videos: list[Video] = []
         if self._made:
             videos = [Video(np.ascontiguousarray(clip), fps) for clip in np.concatenate(self._made, 1)]
+            videos = self._larger(videos) if self.stages else videos
         elif shown := next(iter(self.inputs.clips.values()), None):
             videos = [Video(clip.frames[: variant.format.frames], fps) for clip in _repeated(shown, len(self.rows))]
         sounds: list[Audio] = []
@@ -159,6 +178,16 @@ class Job:
                 sound = self.parts.audio.decode(own[None]).float().clamp(-1, 1).cpu()
                 sounds.append(Audio(sound.numpy(), rate).fitted(samples))
         return VideoLMOutput.of(videos, sounds, self.of, fps, variant, to)
+
+    def _larger(self, videos: Sequence[Video]) -> list[Video]:
+        """Clips after the stages of super-resolution, each alone, which begin with the codes that were drawn."""
+        part = self.layout.variant.task.visual
+        assert part is not None
+        larger, found = Upscaler(self.parts.tokenizer, self.stages), []
+        for video, row, text, codes in zip(videos, self.rows, self._texts, self._codes()[part.source], strict=True):
+            generator = torch.Generator().manual_seed(row.seed)
+            found.append(Video(np.stack(list(larger(video.frames, generator, text, codes))), video.fps))
+        return found
 
     def _latents(self, part: Visual) -> int:
         """Latent frames whose codes are all known in every row."""

@@ -133,6 +133,8 @@ class _Told:
     def __init__(self, model: VideoLM, overlap: int | None, options: Options):
         self.model, self.overlap, self.frames = model, overlap, 0
         self._options: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        if "upscale" in self._options:
+            raise UserError("a story goes on from what it made: upscale what comes out of it (`VideoLM.upscale`)")
         self._videos: list[Video] = []
         self._sounds: list[Audio] = []
         self._shape: Format | None = None

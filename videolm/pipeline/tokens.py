@@ -115,7 +115,7 @@ def tokenize(
     clip: Tensor | None = None
     for video in _read(source, tokenizer.temporal_stride * LATENTS, fps, size, fit):
         frames, shape, rate = frames + len(video), (video.height, video.width), video.fps
-        clip = _pad(video.to_tensor()[None].to(_device(tokenizer)), tokenizer.spatial_stride)
+        clip = padded(video.to_tensor()[None].to(_device(tokenizer)), tokenizer.spatial_stride)
         _gather(kept, encoder.push(clip))
         on_frames(len(video))
     assert clip is not None  # a file without frames was refused
@@ -314,7 +314,7 @@ def _up(side: int, tokenizer: VideoTokenizer) -> int:
     return -(-side // tokenizer.spatial_stride) * tokenizer.spatial_stride
 
 
-def _pad(clip: Tensor, stride: int) -> Tensor:
+def padded(clip: Tensor, stride: int) -> Tensor:
     """(b, c, f, H, W) with both sides made a multiple of `stride`."""
     height, width = (-side % stride for side in clip.shape[3:])
     return F.pad(clip, (0, width, 0, height, 0, 0), mode="replicate") if height or width else clip

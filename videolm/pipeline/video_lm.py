@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, Unpack, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -19,17 +20,21 @@ from videolm.errors import UserError
 from videolm.generate.engine import AS_IS, Decoder, Decoding, rows_of
 from videolm.generate.row import Plan, TextInput
 from videolm.generate.sampling import Sampling
+from videolm.media import Video
 from videolm.pipeline.chain import run_chain
 from videolm.pipeline.folder import Parts, load_model, model_folder, save_model
 from videolm.pipeline.inputs import MEDIA, Inputs, asked_for, misfit
 from videolm.pipeline.job import FrameStream, Job, Options, Prompt, Request, check_names, listed
 from videolm.pipeline.output import OutputType, VideoLMOutput, check_type
 from videolm.pipeline.story import Chunk, Scene, tell
+from videolm.pipeline.upscale import Upscaler
 from videolm.sequence import Layout, lay_out
+from videolm.superres.decode import MaskedSampling, Stage
 from videolm.tasks import Audio, Task, Text, Variant, Visual
 from videolm.tokenizers.audio.protocol import AudioTokenizer
 from videolm.tokenizers.protocol import VideoTokenizer
 
+NO_STAGES = "this model has no super-resolution: train one (videolm train shapesworld/upscale shows how)"
 OnStep = Callable[["VideoLM", int, int, dict[str, Any]], Any]
 
 
@@ -71,7 +76,7 @@ class VideoLM:
         save_model(folder, self.parts, dtype)
 
     def to(self, device: str | torch.device) -> Self:
-        for part in (self.tokenizer, self.text, self.lm, self.audio):
+        for part in (self.tokenizer, self.text, self.lm, self.audio, *(stage.model for stage in self.parts.stages)):
             if part is not None:
                 part.to(device)
         return self
@@ -157,6 +162,8 @@ class VideoLM:
         job = self.job(prompt=prompt, **options)
         steps = self._steps([job], callback_on_step_end)
         if stream:
+            if job.stages:
+                raise UserError("frames are streamed as they are decoded, before super-resolution: leave upscale out")
             if job.layout.variant.task.visual is None:
                 raise UserError(f"{job.layout.variant.task.name} makes no frames, so there are none to stream")
             return FrameStream(job, steps, output_type)
@@ -255,13 +262,59 @@ class VideoLM:
         text = None
         if layout.text is not None:
             text = self._text(embeds or self.encode_prompt(prompts or [""] * wanted), layout.text.start, each)
+        stages = self.stages(asked.get("upscale", 1), asked.get("num_inference_steps"))
+        if stages and layout.variant.task.visual is None:
+            raise UserError(f"{layout.variant.task.name} makes no clips to upscale")
         bare = layout.without_conditions(rows) if sampling.guide_by == "all" and layout.inputs else None
         seeds = _generators(asked.get("generator"), count)
         negative = None if layout.text is None else self._negative(asked, layout.text.start, count)
         if layout.variant not in self._plans:
             self._plans[layout.variant] = Plan.of(layout)
         plan = self._plans[layout.variant]
-        return Job(self.parts, layout, inputs, rows_of(plan, rows, sampling, seeds, text, negative, bare))
+        told = [] if text is None else [own[there] for own, there in zip(text.embeddings, text.mask, strict=True)]
+        found = rows_of(plan, rows, sampling, seeds, text, negative, bare)
+        return Job(self.parts, layout, inputs, found, stages, told)
+
+    def stages(self, factor: int, steps: int | None = None, **changes: Any) -> list[Stage]:
+        """The stages of super-resolution that make a clip `factor` times as high and wide.
+
+        Args:
+            steps: of each, by default its own.
+            changes: of other settings of `MaskedSampling`.
+
+        Raises `UserError` for a factor that the model's stages do not reach.
+        """
+        count = factor.bit_length() - 1
+        if factor < 1 or 2**count != factor:
+            raise UserError(f"upscale is {factor}: a stage doubles height and width, so it is 2, 4, ...")
+        if count > len(self.parts.stages):
+            has = 2 ** len(self.parts.stages)
+            raise UserError(f"this model has super-resolution to {has} times, not {factor}" if has > 1 else NO_STAGES)
+        changes |= {} if steps is None else {"steps": steps}
+        given = self.parts.stages[:count]
+        return [stage._replace(sampling=parse(MaskedSampling, stage.sampling.model_dump(), changes)) for stage in given]
+
+    def upscale(
+        self,
+        video: Video,
+        prompt: str | None = None,
+        *,
+        factor: int = 2,
+        num_inference_steps: int | None = None,
+        generator: torch.Generator | None = None,
+        **changes: Any,
+    ) -> Video:
+        """A clip of any size and length at `factor` times its height and width.
+
+        Args:
+            changes: of other settings of `MaskedSampling`: guidance_scale, low_guidance_scale, temperature, ...
+
+        Raises `UserError` for a factor that the model's stages do not reach.
+        """
+        larger = Upscaler(self.tokenizer, self.stages(factor, num_inference_steps, **changes))
+        (seeded,) = _generators(generator, 1)
+        frames = list(larger(video.frames, seeded, None if prompt is None else self.encode_prompt(prompt)[0][0]))
+        return Video(np.stack(frames), video.fps)
 
     def encode_prompt(self, prompt: str | Sequence[str]) -> tuple[Tensor, Tensor]:
         """Prompts as embeddings (b, m, width), and which of them are tokens (b, m).

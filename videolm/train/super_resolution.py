@@ -245,8 +245,8 @@ def _samples(
         low = to_device(pairs.low[index], model) if model.config.low else None
         everywhere = torch.ones_like(own, dtype=torch.bool)
         generator = torch.Generator().manual_seed(seed + index)
-        given = (to_device(x, model) for x in (own, everywhere))
-        made.append(fill(model, *given, sampling, generator, low, to_device(text, model)))
+        start, text = to_device(own, model), to_device(text, model)
+        made.append(fill(model, start, to_device(everywhere, model), sampling, generator, low, text))
     clips = (tokenizer.decode(to_device(x, tokenizer)).float().clamp(-1, 1).cpu() for x in (torch.stack(made), codes))
     first, second = clips
     return first, second
