@@ -30,3 +30,13 @@ def real_clips() -> Path:
     if not (folder / "bikes.mp4").is_file():
         pytest.skip(f"no bikes.mp4 in {folder}; set VIDEOLM_TEST_CLIPS to a folder of real clips")
     return folder
+
+
+@pytest.fixture(scope="session")
+def upscaling_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a stage of super-resolution, as untaught."""
+    from videolm.cli.main import main
+
+    out = tmp_path_factory.mktemp("runs") / "upscale"
+    assert main(["train", "shapesworld/upscale_tiny", "--from", str(tiny_model), "--out", str(out)]) == 0
+    return out / "model"

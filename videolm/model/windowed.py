@@ -212,7 +212,7 @@ def half(window: Window) -> Window:
     Raises ValueError where a side is odd.
     """
     if window.h % 2 or window.w % 2:
-        raise ValueError(f"a window of {window.h} x {window.w} has no half; take even sides")
+        raise ValueError(f"{window.h} x {window.w} codes have no half; take even sides")
     return Window(window.t, window.h // 2, window.w // 2)
 
 

@@ -16,6 +16,7 @@ from videolm.component import Component
 from videolm.model.factor import Factors
 from videolm.model.head import CodeHead
 from videolm.model.windowed import Positive, WindowedConfig, WindowedTransformer, half
+from videolm.model.windows import Window
 from videolm.shapes import TokenGrid
 
 
@@ -47,6 +48,12 @@ class MaskedModelConfig(MaskedConfig):
     """Width of the text encoder's embeddings."""
     grid: TokenGrid
     """Codes of the clips that it was trained on, which larger and longer ones are cut into."""
+
+    @model_validator(mode="after")
+    def _even(self) -> MaskedModelConfig:
+        if self.low:
+            half(Window(*self.grid))
+        return self
 
 
 class MaskedModel(Component):
