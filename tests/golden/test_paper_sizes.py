@@ -9,10 +9,14 @@ from videolm.config import parse, read_yaml
 from videolm.errors import UserError
 from videolm.model.config import LMConfig, PrefixLMConfig
 from videolm.model.prefix_lm import PrefixLM
+from videolm.superres.model import MaskedModel
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
 from videolm.tokenizers.video.c_vivit import CViViT, CViViTConfig
 from videolm.tokenizers.video.magvit import Magvit, MagvitConfig
 from videolm.tokenizers.video.magvit_v2 import MagvitV2, MagvitV2Config
+from videolm.train.dry_run import DryRun, activations
+from videolm.train.recipe import load_recipe
+from videolm.train.run import masked_config
 from videolm.vocabulary import Vocabulary
 
 CONFIGS = files("videolm.configs")
@@ -179,3 +183,60 @@ def test_the_300m_model(preset: str, trunk: float, heads: float) -> None:
 def test_language_model_configs_that_cannot_be(changes: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         parse(LMConfig, changes)
+
+
+@pytest.mark.parametrize(("stage", "weights", "layers", "width"), [(1, 1.0e9, 21, 1536), (2, 0.5e9, 18, 1152)])
+def test_super_resolution_has_the_papers_sizes(stage: int, weights: float, layers: int, width: int) -> None:
+    """VideoPoet, appendix A.3: weights, codes, windows, factors, guidance, steps; 20 width^2 a layer."""
+    recipe = load_recipe(f"videopoet/upscale_{stage}", {"data.path": "films"})
+    with torch.device("meta"):
+        tokenizer = MagvitV2(MagvitV2Config())
+        model = MaskedModel(masked_config(recipe, tokenizer, text_width=2048))
+    (large,) = recipe.large_formats
+    assert large == [(17, 448, 256), (17, 896, 512)][stage - 1]
+    config = model.config
+    assert config.grid == [(5, 56, 32), (5, 112, 64)][stage - 1]
+    first, second = ((1, 56, 4), (1, 8, 32), (5, 8, 8)), ((1, 112, 2), (1, 4, 64), (5, 8, 8))
+    assert config.windows == [first, second][stage - 1]
+    assert (config.num_layers, config.hidden_size, model.codes.sizes) == (layers, width, (512, 512))
+    count = sum(weight.numel() for weight in model.parameters())
+    assert count == pytest.approx(weights, rel=0.05)
+    trunk = sum(weight.numel() for weight in model.transformer.parameters())
+    assert trunk == pytest.approx(20 * width**2 * layers, rel=0.01)
+    sampling = recipe.super_resolution_sampling
+    assert (sampling.steps, sampling.guidance_scale, sampling.low_guidance_scale) == (24, 4.0 * stage, 1.0 * stage)
+    training = recipe.super_resolution_training
+    assert training.text_dropout == training.low_dropout == 0.1
+
+
+class Pass(torch.nn.Module):
+    """A forward pass of a model of super-resolution over a clip whose codes are all hidden."""
+
+    def __init__(self, model: MaskedModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, grid: tuple[int, int, int]) -> tuple[torch.Tensor, None]:
+        codes = torch.zeros(1, *grid, dtype=torch.long)
+        text = torch.zeros(1, 64, 2048, dtype=torch.bfloat16)
+        states = self.model(codes, torch.ones_like(codes, dtype=torch.bool), codes[:, :, ::2, ::2], text=text)
+        return states.float().square().mean(), None
+
+
+def test_memory_of_super_resolution_is_linear_in_the_codes() -> None:
+    """A pass forward and backward at the paper's first stage, without its numbers."""
+    recipe = load_recipe("videopoet/upscale_1", {"data.path": "films"})
+    with torch.device("meta"):
+        tokenizer = MagvitV2(MagvitV2Config())
+    dry = DryRun(torch.bfloat16)
+    with dry.making():
+        model = MaskedModel(masked_config(recipe, tokenizer, text_width=2048)).train()
+    model.transformer.checkpointing = True
+    found = []
+    for grid in ((5, 56, 32), (5, 112, 32)):
+        with dry.calling():
+            found.append(activations(Pass(model), grid))
+    one, two = found
+    assert two.held == pytest.approx(2 * one.held, rel=0.05) and two.peak == pytest.approx(2 * one.peak, rel=0.05)
+    layer = 5 * 56 * 32 * 1536 * 2  # bytes of a layer's input
+    assert 21 * layer < one.held < 35 * layer and one.peak < 100 * layer  # all scores of one layer would be 840 of it
