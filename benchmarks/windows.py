@@ -5,9 +5,9 @@ model are linear in the pixels.
 Run: python benchmarks/windows.py [--heads 4] [--dim 64] [--rounds 3] [--stage] [--json]
 
 The windows are those of VideoPoet's appendix A.3; "all" is torch's kernel over the same queries, keys and values as one
-sequence of 35,840. Times are medians of rounds that go through all in turn. --stage: a forward pass of the paper's first
-stage (1B), of (5, 56, 32) codes, and of grids of a quarter, half and twice the codes, each in a process of its own for
-its peak of memory, in bfloat16 where the processor multiplies it fast.
+sequence of 35,840. Times are medians of rounds that go through all in turn. --stage: forward passes of the paper's
+first stage (1B) over a quarter, half, all and twice of its (5, 56, 32) codes, each in a process of its own for its peak
+of memory, in bfloat16 where the processor multiplies it fast.
 """
 
 import argparse
