@@ -1,4 +1,4 @@
-"""Windowed attention against attention of all codes to all, at the size of the paper's second stage of super-resolution.
+"""Windowed attention against attention of all codes to all, at the size of the paper's second super-resolution stage.
 
 Claim: on (5, 112, 64) codes windows are at least 40 times as fast, forward and backward; time and memory of a whole
 model are linear in the pixels.

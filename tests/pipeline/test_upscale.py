@@ -145,7 +145,7 @@ def test_from_the_command_line(upscaling_model: Path, tmp_path: Path, capsys: py
     assert (told["frames"], told["width"], told["height"], told["fps"]) == (24, 112, 80, 12.0)
     info = probe(out)
     assert (info.width, info.height, info.channels) == (112, 80, 1) and info.fps == pytest.approx(12)
-    part = ["--seconds", "0.5", "--size", "32x16", "--fps", "8", "--steps", "2", "--noise", "0.1"]
+    part = ["--seconds", "0.5", "--size", "32x16", "--fps", "8", "--steps", "2", "--distrust", "0.1"]
     assert main(["upscale", str(film), "--out", str(out), "--force", *part, *model]) == 0
     assert read_video(out).frames.shape == (4, 32, 64, 3)
     assert main(["upscale", str(still), "--out", str(tmp_path / "large.png"), "--factor", "2", *model]) == 0
@@ -167,7 +167,7 @@ def test_from_the_command_line(upscaling_model: Path, tmp_path: Path, capsys: py
         (["nowhere.mp4"], "nowhere.mp4"),
         (["FILM", "--factor", "8"], "to 2 times, not 8"),
         (["FILM", "--seconds", "0"], "more than 0"),
-        (["FILM", "--noise", "2"], "noise"),
+        (["FILM", "--distrust", "2"], "distrust"),
     ],
 )
 def test_a_mistake_is_one_line(

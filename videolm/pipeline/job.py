@@ -179,12 +179,16 @@ class Job:
                 sounds.append(Audio(sound.numpy(), rate).fitted(samples))
         return VideoLMOutput.of(videos, sounds, self.of, fps, variant, to)
 
+    @property
+    def codes(self) -> Tensor:
+        """(B, t, h, w) of the clips made, once every row is done."""
+        assert self.layout.variant.task.visual is not None
+        return self._codes()[self.layout.variant.task.visual.source]
+
     def _larger(self, videos: Sequence[Video]) -> list[Video]:
         """Clips after the stages of super-resolution, each alone, which begin with the codes that were drawn."""
-        part = self.layout.variant.task.visual
-        assert part is not None
         larger, found = Upscaler(self.parts.tokenizer, self.stages), []
-        for video, row, text, codes in zip(videos, self.rows, self._texts, self._codes()[part.source], strict=True):
+        for video, row, text, codes in zip(videos, self.rows, self._texts, self.codes, strict=True):
             generator = torch.Generator().manual_seed(row.seed)
             found.append(Video(np.stack(list(larger(video.frames, generator, text, codes))), video.fps))
         return found

@@ -302,18 +302,21 @@ class VideoLM:
         factor: int = 2,
         num_inference_steps: int | None = None,
         generator: torch.Generator | None = None,
+        codes: Tensor | None = None,
         **changes: Any,
     ) -> Video:
         """A clip of any size and length at `factor` times its height and width.
 
         Args:
+            codes: (t, h, w) that the clip shows, if they are known, of a clip no longer than those trained on.
             changes: of other settings of `MaskedSampling`: guidance_scale, low_guidance_scale, temperature, ...
 
         Raises `UserError` for a factor that the model's stages do not reach.
         """
         larger = Upscaler(self.tokenizer, self.stages(factor, num_inference_steps, **changes))
         (seeded,) = _generators(generator, 1)
-        frames = list(larger(video.frames, seeded, None if prompt is None else self.encode_prompt(prompt)[0][0]))
+        text = None if prompt is None else self.encode_prompt(prompt)[0][0]
+        frames = list(larger(video.frames, seeded, text, codes))
         return Video(np.stack(frames), video.fps)
 
     def encode_prompt(self, prompt: str | Sequence[str]) -> tuple[Tensor, Tensor]:

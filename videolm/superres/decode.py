@@ -34,7 +34,9 @@ class MaskedSampling(Config):
     choice_temperature: Annotated[float, Field(ge=0)] = 1.0
     """Of the choice of those that stay, as Gumbel noise upon their log-likelihoods, falling to 0 over the steps."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the small clip's codes that are drawn anew at random, which the model is told."""
+    """Share of the small clip's codes that are drawn anew at random first, as in training."""
+    distrust: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The share that the model is told are wrong; by default those of `noise`, which it was told in training."""
 
 
 class Stage(NamedTuple):
@@ -90,11 +92,12 @@ def fill(
         low = resampled(low, sampling.noise, model.config.codebook_size, generator)
         shown = torch.tensor([each for each, _, _ in passes], device=low.device)
         given["low"] = torch.where(shown[:, None, None, None], low, -1)
-        given["rate"] = torch.full((count,), sampling.noise, device=low.device)
+        told = sampling.noise if sampling.distrust is None else sampling.distrust
+        given["rate"] = torch.full((count,), told, device=low.device)
     if text is not None and len(text):
         given["text"] = text.expand(count, -1, -1)
-        told = torch.tensor([each for _, each, _ in passes], device=text.device)
-        given["text_mask"] = told[:, None].expand(count, len(text))
+        prompted = torch.tensor([each for _, each, _ in passes], device=text.device)
+        given["text_mask"] = prompted[:, None].expand(count, len(text))
     codes, hidden = codes.clone(), hidden.clone()
     first = int(hidden.sum())
     for step in range(sampling.steps):
