@@ -49,10 +49,10 @@ def main() -> None:
     for text, low in GUIDANCE:
         scores = from_true_codes(model, args.few, guidance_scale=text, low_guidance_scale=low).scores["ours"]
         tell.row(scores, **{"scale of text": text, "scale of the small clip": low})
-    tell.begin("codes corrupted", "noise told")
+    tell.begin("codes corrupted", "share told")
     for corrupted, told in NOISE:
-        compared = from_true_codes(model, args.few, corrupted=corrupted, noise=told, renew=False)
-        tell.row(compared.scores["ours"], **{"codes corrupted": corrupted, "noise told": told})
+        compared = from_true_codes(model, args.few, corrupted=corrupted, distrust=told)
+        tell.row(compared.scores["ours"], **{"codes corrupted": corrupted, "share told": told})
     if args.picture:
         rows = []
         for index in range(4):

@@ -116,6 +116,11 @@ def test_noise_draws_so_many_anew() -> None:
 
 def test_noise_at_sampling_is_told_to_the_model(run: Run) -> None:
     """And with it the small clip counts for something else."""
-    assert not torch.equal(
-        run(MaskedSampling(steps=1, temperature=0, noise=1.0)), run(MaskedSampling(steps=1, temperature=0))
-    )
+
+    def greedy(**changes: float) -> Tensor:
+        return run(MaskedSampling(steps=1, temperature=0, **changes))
+
+    clean, noised = greedy(), greedy(noise=1.0)
+    assert not torch.equal(noised, clean)
+    assert not torch.equal(noised, greedy(noise=1.0, distrust=0.0))
+    assert not torch.equal(clean, greedy(distrust=1.0))

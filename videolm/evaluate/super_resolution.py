@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ def enlarged(clips: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def from_true_codes(
-    model: VideoLM, samples: int, *, seed: int = SEED, corrupted: float = 0.0, prompted: bool = True, **changes: float
+    model: VideoLM, samples: int, *, seed: int = SEED, corrupted: float = 0.0, prompted: bool = True, **changes: Any
 ) -> Compared:
     """Clips at twice the size from the codes of true small ones: by interpolation of what these show ("bicubic"), by
     the model's first stage ("ours"), and what the codes of the large ones show ("ceiling").
@@ -72,7 +72,7 @@ def from_true_codes(
 
 
 @torch.inference_mode()
-def from_made_clips(model: VideoLM, samples: int, *, seed: int = SEED, batch: int = 32, **changes: float) -> Compared:
+def from_made_clips(model: VideoLM, samples: int, *, seed: int = SEED, batch: int = 32, **changes: Any) -> Compared:
     """The same of clips that the language model makes of captions: "bicubic" and "ours", of which no true ones are.
 
     Raises `UserError` for a model without super-resolution.
