@@ -10,7 +10,7 @@ makes `count` clips, after one that warms up; ids of each clip.
 import argparse
 import time
 
-from videolm import VideoLM, shapesworld
+from videolm import VideoLM
 from videolm.data.sources import ShapesWorldData
 from videolm.evaluate.world import World
 from videolm.generate.sampling import generators
@@ -47,8 +47,7 @@ def main() -> None:
             flush=True,
         )
         if out.videos:
-            prompt = shapesworld.caption(world.source("video").scene(0)) if task.text is not None else ""
-            shown.append((f"{variant}  {prompt}", out.videos[0]))
+            shown.append((f"{variant}  {inputs.get('prompt', [''])[0]}", out.videos[0]))
     if args.picture:
         write_image(contact_sheet(shown, height=64), args.picture, overwrite=True)
 

@@ -15,10 +15,9 @@ Make = Callable[..., MaskedModel]
 Given = Callable[..., dict[str, Tensor]]
 
 
-@pytest.mark.parametrize("low_above", [False, True])
 @torch.inference_mode()
-def test_all_that_is_given_counts(make: Make, given_to: Given, low_above: bool) -> None:
-    model, given = make(low_above=low_above), given_to()
+def test_all_that_is_given_counts(make: Make, given_to: Given) -> None:
+    model, given = make(), given_to()
     states = model(**given)
     assert states.shape == (2, *GRID, 16)
     for name, other in given_to(seed=1).items():
@@ -75,7 +74,6 @@ def test_without_a_small_clip_it_is_a_model_of_clips(make: Make, given_to: Given
     ("change", "said"),
     [
         ({"windows": ((1, 3, 2), (1, 2, 2))}, "have no half"),
-        ({"low": False, "low_above": True}, "without `low`"),
         ({"grid": (3, 5, 6)}, "have no half"),
     ],
 )

@@ -27,13 +27,9 @@ class MaskedConfig(WindowedConfig):
     """Factors that a code is embedded and predicted in."""
     low: bool = True
     """Whether it is prompted by the clip at half the size."""
-    low_above: bool = False
-    """Add to each place the code that lies above it in the small clip, too, where the paper only attends to it."""
 
     @model_validator(mode="after")
     def _halves(self) -> MaskedConfig:
-        if self.low_above and not self.low:
-            raise ValueError("low_above adds the small clip's codes, which a model without `low` is not given")
         if self.low:
             for window in self.windows:
                 half(window)
@@ -114,13 +110,8 @@ class MaskedModel(Component):
             text_mask: (b, m) bool, where there is a token; nowhere in a row that goes without.
         """
         x = torch.where(hidden[..., None], self.mask, self.embedding(codes))
-        small: Tensor | None = None
-        if self.config.low:
-            small = self._low(x, low, rate)
-            if self.config.low_above:
-                x = x + small.repeat_interleave(2, 2).repeat_interleave(2, 3)
-        x = self._marked(x)
-        return self.transformer(x, small, self._text(x, text, text_mask))
+        small = self._low(x, low, rate) if self.config.low else None
+        return self.transformer(self._marked(x), small, self._text(x, text, text_mask))
 
     def _low(self, x: Tensor, low: Tensor | None, rate: Tensor | None) -> Tensor:
         batch, t, h, w = x.shape[:4]
