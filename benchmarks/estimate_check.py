@@ -31,6 +31,7 @@ from videolm.cli.train import overrides
 from videolm.train.average import Average
 from videolm.train.engine import Engine, device
 from videolm.train.estimate import Plan, Variant
+from videolm.train.plans import plan_of
 from videolm.train.recipe import load_recipe
 
 KEEP_NOTHING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args, rest = parser.parse_known_args()
     changes = overrides(rest)
-    plan = Plan(load_recipe(args.recipe, changes))
+    plan = plan_of(load_recipe(args.recipe, changes))
     told, took = [], []
     for _ in range(args.rounds):
         told.append(in_process(estimated, args.recipe, changes))
@@ -64,11 +65,11 @@ def main() -> None:
         for what in estimate
     }
     if args.json:
-        print(json.dumps({"recipe": args.recipe, "layers": plan.lm.num_layers, "weights": plan.trained, **found}))
+        print(json.dumps({"recipe": args.recipe, "units": plan.units, "weights": plan.trained, **found}))
         return
     rows = [["", "estimate", "measured", "estimate / measured"]]
     rows += [[what, *(f"{value:.3f}" for value in each.values())] for what, each in found.items()]
-    size = f"{plan.trained / 1e6:.1f}M weights, {plan.lm.num_layers} layers"
+    size = f"{plan.trained / 1e6:.1f}M weights, {plan.units} units of layers"
     print(f"{args.recipe}: {size}, {plan.dtype}, {torch.get_num_threads()} threads")
     print(table(rows))
 
@@ -81,12 +82,12 @@ def in_process(measure: Callable[..., float], *args: Any) -> float:
 
 def estimated(recipe: str, changes: dict[str, str]) -> float:
     """Seconds of a step, as they are told."""
-    return Plan(load_recipe(recipe, changes)).speed().seconds
+    return plan_of(load_recipe(recipe, changes)).speed().seconds
 
 
 def seconds_a_step(recipe: str, changes: dict[str, str], steps: int) -> float:
     """Of each variant the median but for its first step; over the variants, the mean by their shares."""
-    plan = Plan(load_recipe(recipe, changes))
+    plan = plan_of(load_recipe(recipe, changes))
     step, total = Step(plan), 0.0
     for variant in plan.variants:
         times = [step(variant) for _ in range(steps)]
@@ -96,7 +97,7 @@ def seconds_a_step(recipe: str, changes: dict[str, str], steps: int) -> float:
 
 def gigabytes(recipe: str, changes: dict[str, str], steps: int) -> float:
     """The most that all variants took."""
-    plan = Plan(load_recipe(recipe, changes))
+    plan = plan_of(load_recipe(recipe, changes))
     _warm_up(plan)
     before, step = resident("VmRSS"), Step(plan)
     for variant in plan.variants:
@@ -110,16 +111,15 @@ class Step:
 
     def __init__(self, plan: Plan):
         quiet_libraries()
-        module = plan.objective(plan.lm.num_layers).to(device())
-        if plan.recipe.engine.checkpoint_activations:
-            module.lm.gradient_checkpointing_enable()
+        module = plan.objective(plan.units).to(device())
+        plan.recompute(module, plan.recipe.engine.checkpoint_activations)
         self.plan, self.engine = plan, Engine(module, plan.training.optimizer, plan.recipe.engine)
         self.average = Average(self.engine.weights(), plan.training.ema) if plan.training.ema else None
 
     def __call__(self, variant: Variant) -> float:
-        rows = self.plan.rows(variant.layout, variant.rows)
+        batch = self.plan.batch(variant, variant.rows)
         began = time.perf_counter()
-        self.engine.step([rows] * self.plan.recipe.engine.accumulate, 1e-3)
+        self.engine.step([batch] * self.plan.recipe.engine.accumulate, 1e-3)
         if self.average is not None:
             self.average.update(0)
         if torch.cuda.is_available():
@@ -129,11 +129,12 @@ class Step:
 
 def _warm_up(plan: Plan) -> None:
     """Load all libraries and let them take what they keep: a step of a model of one small layer."""
-    small = plan.lm.model_copy(update={"hidden_size": 2 * plan.lm.num_heads, "intermediate_size": 64, "num_layers": 1})
-    tiny = Plan(plan.recipe.model_copy(update={"lm": small}))
+    section = "super_resolution" if plan.recipe.lm is None else "lm"
+    config = getattr(plan.recipe, section)
+    small = config.model_copy(update={"hidden_size": 2 * config.num_heads, "intermediate_size": 64})
+    tiny = plan_of(plan.recipe.model_copy(update={section: small}))
     engine = Engine(tiny.objective(1).to(device()), plan.training.optimizer, plan.recipe.engine)
-    layout = tiny.variants[0].layout
-    engine.step([tiny.rows(layout, 1)] * plan.recipe.engine.accumulate, 1e-3)
+    engine.step([tiny.batch(tiny.variants[0], 1)] * plan.recipe.engine.accumulate, 1e-3)
     engine.finish()
 
 

@@ -1,6 +1,7 @@
 """Estimates against what really is: weights, operations and activations exactly; recipes at paper size."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,18 @@ from videolm.cli.main import main
 from videolm.errors import UserError
 from videolm.pipeline.folder import load_model
 from videolm.train.dry_run import activations
-from videolm.train.estimate import Plan, size_of
+from videolm.train.estimate import size_of
 from videolm.train.flops import row_flops
 from videolm.train.hardware import named_peak
+from videolm.train.plans import LanguagePlan, SuperResolutionPlan
 from videolm.train.recipe import load_recipe, recipe_names
 
 PAPER = {"data.path": "films"}
 
 
-def tiny(**changes: str) -> Plan:
+def tiny(**changes: str) -> LanguagePlan:
     """In float32 whatever this processor multiplies fast."""
-    return Plan(load_recipe("shapesworld/tiny", {"engine.precision": "float32", **changes}))
+    return LanguagePlan(load_recipe("shapesworld/tiny", {"engine.precision": "float32", **changes}))
 
 
 def test_weights_are_those_of_the_trained_model(tiny_model: Path) -> None:
@@ -44,8 +46,8 @@ def test_operations_are_those_that_torch_counts(changes: dict[str, str]) -> None
     module = plan.objective(2)
     for variant in plan.variants:
         with FlopCounterMode(display=False, custom_mapping=UNKNOWN_TO_TORCH) as counter:
-            module(plan.rows(variant.layout, 3))[0].backward()
-        row = row_flops(module.lm, module.text, variant.layout, plan.recipe.text_length)
+            module(plan.batch(variant, 3))[0].backward()
+        row = row_flops(module.lm, module.text, variant.of, plan.recipe.text_length)
         assert counter.get_total_flops() == 3 * row == pytest.approx(3 * plan.row_flops[variant.shape])
 
 
@@ -60,10 +62,10 @@ UNKNOWN_TO_TORCH = {
 
 def test_operations_are_six_a_weight_and_position_and_attention() -> None:
     """PaLM's formula (arXiv 2204.02311, appendix B), at the size where all but trunk and heads is little."""
-    plan = Plan(load_recipe("videopoet/8b", PAPER), "h100")
+    plan = LanguagePlan(load_recipe("videopoet/8b", PAPER), "h100")
     variant = plan.variants[4]
-    assert str(variant.layout.variant) == "text_to_video 17x128x128"
-    length, lm = variant.layout.length, plan.lm
+    assert str(variant.of.variant) == "text_to_video 17x128x128"
+    length, lm = variant.length, plan.lm
     attention = 12 * lm.num_layers * lm.hidden_size * length**2
     assert plan.row_flops[variant.shape] == pytest.approx(6 * plan.parameters["trunk"] * length + attention, rel=0.015)
 
@@ -76,14 +78,14 @@ def test_activations_are_those_of_a_real_pass(head: str, recompute: bool) -> Non
     module = plan.objective(4)
     if recompute:
         module.lm.gradient_checkpointing_enable()
-    rows = plan.rows(plan.largest.layout, plan.largest.rows)
+    rows = plan.batch(plan.largest, plan.largest.rows)
     assert plan.activations(recompute) == activations(module, rows)
 
 
 def test_what_is_held_is_what_torch_saves() -> None:
     """And what the pass returns; no n x n scores."""
     plan = tiny(**{"text.frozen": "true"})
-    module, rows = plan.objective(plan.lm.num_layers), plan.rows(plan.largest.layout, plan.largest.rows)
+    module, rows = plan.objective(plan.lm.num_layers), plan.batch(plan.largest, plan.largest.rows)
     given = {t.untyped_storage().data_ptr() for t in (*module.parameters(), rows.ids, *(rows.text or ()))}
     saved: dict[int, torch.Tensor] = {}
 
@@ -101,7 +103,7 @@ def test_what_is_held_is_what_torch_saves() -> None:
 
 def test_memory_by_zero_stage() -> None:
     """In bfloat16 with AdamW 16 bytes a weight and 4 of its average; from stage 1 on the last 16 are shared."""
-    plan = Plan(load_recipe("videopoet/8b", PAPER), "h100")
+    plan = LanguagePlan(load_recipe("videopoet/8b", PAPER), "h100")
     held, n = plan.activations(recompute=True), plan.trained
     none, one, two, three = (plan.memory(stage, 8, held) for stage in range(4))
     assert (none.weights, none.gradients, none.optimizer, none.average) == (2 * n, 2 * n, 12 * n, 4 * n)
@@ -122,7 +124,7 @@ def test_optimisers_and_offload_change_memory() -> None:
 
 
 def test_time_of_a_device_that_is_named() -> None:
-    plan = Plan(load_recipe("videopoet/table2/t2v", PAPER), "h100")
+    plan = LanguagePlan(load_recipe("videopoet/table2/t2v", PAPER), "h100")
     speed = plan.speed("h100", 0.5)
     assert speed.seconds == pytest.approx(plan.flops / (0.5 * 989e12)) and not speed.measured
     assert plan.speed("a100").seconds == pytest.approx(plan.flops / (0.4 * 312e12))
@@ -147,12 +149,12 @@ ROWS |= {"all": (8, 16, 66), "no_t2i": (7, 16, 0), "ssl": (6, 16, 0), "t2v": (1,
 """Variants, and rows of clips and of pictures a batch."""
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("videopoet/")])
+@pytest.mark.parametrize("name", [name for name in recipe_names() if re.match("videopoet/(?!upscale)", name)])
 def test_recipes_at_paper_size(name: str) -> None:
     """A step of every variant, with no data and no weight."""
-    plan, short = Plan(load_recipe(name, PAPER), "h100"), name.rpartition("/")[2]
-    clips = [v.rows for v in plan.variants if v.layout.variant.format == (17, 128, 128)]
-    pictures = [v.rows for v in plan.variants if v.layout.variant.format == (1, 128, 128)]
+    plan, short = LanguagePlan(load_recipe(name, PAPER), "h100"), name.rpartition("/")[2]
+    clips = [v.rows for v in plan.variants if v.of.variant.format == (17, 128, 128)]
+    pictures = [v.rows for v in plan.variants if v.of.variant.format == (1, 128, 128)]
     assert (len(plan.variants), max(clips), min(pictures, default=0)) == ROWS[short]
     assert tuple(plan.parameters[part] for part in ("trunk", "heads", "embedding")) == WEIGHTS.get(
         short, WEIGHTS["300m"]
@@ -167,8 +169,8 @@ def test_recipes_at_paper_size(name: str) -> None:
 def test_table_2_samples_its_tasks_uniformly() -> None:
     """VideoPoet 5.2, in- and outpainting as one task."""
     shares: dict[str, float] = {}
-    for v in Plan(load_recipe("videopoet/table2/all", PAPER), "h100").variants:
-        task = v.layout.variant.task.name.removeprefix("in").removeprefix("out")
+    for v in LanguagePlan(load_recipe("videopoet/table2/all", PAPER), "h100").variants:
+        task = v.of.variant.task.name.removeprefix("in").removeprefix("out")
         shares[task] = shares.get(task, 0) + v.share
     assert list(shares.values()) == pytest.approx([1 / 6] * 6)
 
@@ -196,4 +198,43 @@ def test_the_command_prints_all_of_it(capsys: pytest.CaptureFixture[str]) -> Non
         assert main(["estimate", "shapesworld/tiny", *wrong]) == 2
         assert said in capsys.readouterr().err
     assert main(["estimate", "shapesworld/tokenizer_tiny"]) == 2
-    assert "estimates are of training a language model" in capsys.readouterr().err
+    assert "neither lm nor super_resolution" in capsys.readouterr().err
+
+
+def upscaling(name: str = "shapesworld/upscale_tiny", **changes: str) -> SuperResolutionPlan:
+    return SuperResolutionPlan(load_recipe(name, {"engine.precision": "float32", **changes}))
+
+
+def test_super_resolution_too() -> None:
+    """Weights, operations and activations against a real module of all its layers."""
+    plan = upscaling(**{"super_resolution.num_layers": "6", "super_resolution_training.shown": "0.5"})
+    module = plan.objective(plan.units)
+    assert plan.trained == size_of(module) and sum(plan.parts(module).values()) == size_of(module)
+    for variant in plan.variants:
+        batch = plan.batch(variant, 2)
+        with FlopCounterMode(display=False, custom_mapping=UNKNOWN_TO_TORCH) as counter:
+            module(batch)[0].backward()
+        assert counter.get_total_flops() == pytest.approx(2 * plan.row_flops[variant.shape])
+    for recompute in (False, True):
+        plan.recompute(module, recompute)
+        found, real = plan.activations(recompute), activations(module, plan.batch(plan.largest, plan.largest.rows))
+        assert found.held == pytest.approx(real.held, rel=0.01) and found.peak == pytest.approx(real.peak, rel=0.01)
+    assert [v.share for v in plan.variants] == pytest.approx([0.9, 0.1])
+
+
+def test_super_resolution_at_paper_size() -> None:
+    changes = {**PAPER, "tokenizer": "magvit_v2", "engine.precision": "bfloat16"}
+    one, two = (upscaling(f"videopoet/upscale_{stage}", **changes) for stage in (1, 2))
+    assert [round(plan.trained / 1e8) for plan in (one, two)] == [10, 5]
+    assert [plan.largest.length for plan in (one, two)] == [8960, 35840]
+    held = two.activations(recompute=True)
+    assert two.memory(1, 64, held).total < 80e9  # of an H100, clip by clip
+    assert two.storage == {"video": 8 + 4 * 35840 + 64 * 4100, "video.half": 8 + 35840 + 64 * 4100}
+
+
+def test_the_command_estimates_super_resolution(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", "shapesworld/upscale_tiny", "--device", "h100", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [each["variant"] for each in record["variants"]] == ["17x128x128", "17x128x128, first frame"]
+    assert main(["estimate", "shapesworld/upscale_tiny"]) == 0
+    assert "measured" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What training a recipe's language model takes, before any of it is done: weights, operations, memory, time, storage.
+"""What training a recipe's language model or super-resolution takes, before any of it is done.
 
 Nothing of the data is read and no weight is made. On this device a few real steps through one and two layers are timed;
 of a device that is named, the peak and an assumed share of it (--mfu) tell. Communication between devices, validation
@@ -8,6 +8,7 @@ examples:
   videolm estimate shapesworld/small
   videolm estimate videopoet/8b --data.path clips/ --devices 256 --device h100 --zero 3
   videolm estimate videopoet/300m --data.path clips/ --device a100 --mfu 0.5 --json
+  videolm estimate videopoet/upscale_1 --data.path clips/ --tokenizer magvit_v2 --devices 64 --device h100
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> None:
-    from videolm.train.estimate import Plan
+    from videolm.train.plans import plan_of
     from videolm.train.recipe import load_recipe
 
     if args.devices < 1:
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     if args.mfu is not None and not 0 < args.mfu <= 1:
         raise UserError(f"--mfu is {args.mfu}: give a share above 0, at most 1")
     start = {} if args.start is None else {"start": args.start}
-    plan = Plan(load_recipe(args.recipe, {**overrides(rest), **start}), args.device)
+    plan = plan_of(load_recipe(args.recipe, {**overrides(rest), **start}), args.device)
     with redirect_stdout(sys.stderr):  # DeepSpeed prints
         speed = plan.speed(args.device, args.mfu)
     stages = range(4) if args.zero is None else [args.zero]
@@ -72,9 +73,9 @@ def _record(args: argparse.Namespace, plan: Plan, speed: Speed, memory: dict[boo
         "trained": plan.trained,
         "variants": [
             {
-                "variant": str(v.layout.variant),
-                "tokens": v.layout.length,
-                "prefix": v.layout.prefix,
+                "variant": v.name,
+                "tokens": v.length,
+                "prefix": v.prefix,
                 "share": v.share,
                 "rows": v.rows,
                 "flops": plan.batch_flops(v),
@@ -112,9 +113,9 @@ def _sections(args: argparse.Namespace, plan: Plan, speed: Speed, memory: dict[b
     rows = [["row", "tokens", "prefix", "share", "rows a batch", "TFLOP a batch"]]
     rows += [
         [
-            str(v.layout.variant),
-            str(v.layout.length),
-            str(v.layout.prefix),
+            v.name,
+            str(v.length),
+            str(v.prefix),
             f"{v.share:.1%}",
             str(v.rows),
             f"{plan.batch_flops(v) / 1e12:.3g}",
@@ -143,7 +144,7 @@ def _sections(args: argparse.Namespace, plan: Plan, speed: Speed, memory: dict[b
     largest = plan.largest
     held = (
         f"memory of a device, {str(plan.dtype).removeprefix('torch.')}, at most: a batch of "
-        f"{largest.rows} x {largest.layout.variant}\n{table(cells)}"
+        f"{largest.rows} x {largest.name}\n{table(cells)}"
     )
     how = "measured" if speed.measured else "assumed"
     hours = speed.seconds * steps / 3600

@@ -1,8 +1,9 @@
-"""What it takes to train a recipe's language model: weights, operations, memory, time, storage.
+"""What a training takes: weights, operations, memory, time, storage.
 
-Nothing is read of the data and no weight is made: rows follow from the configurations alone, and what a step computes
-and holds from passes without numbers (`dry_run.py`). Seconds come from a device's peak and the share of it that is
-assumed to be used, or from real steps here through one and two layers, which tell of any number.
+Nothing is read of the data and no weight is made: batches follow from the configurations alone, and what a step
+computes and holds from passes without numbers (`dry_run.py`). Seconds come from a device's peak and the share of it
+that is assumed to be used, or from real steps here through one unit of layers and through two, which tell of any
+number. What is trained is in `plans.py`.
 """
 
 from __future__ import annotations
@@ -10,36 +11,26 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator
 from functools import cached_property
-from itertools import product
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from transformers import T5EncoderModel
 
-from videolm.data.mixture import Rows
-from videolm.data.shards import TokenData
 from videolm.errors import UserError
-from videolm.model.prefix_lm import PrefixLM
-from videolm.pipeline.folder import outline, outline_audio
-from videolm.sequence import Layout
-from videolm.shapes import Format
-from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
+from videolm.pipeline.folder import outline
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
-from videolm.tokenizers.text.t5 import TextEncoder, encoder_config, make_pieces
-from videolm.train.adapters import with_adapters
+from videolm.tokenizers.text.t5 import encoder_config
 from videolm.train.average import Average
 from videolm.train.dry_run import Activations, DryRun, activations
 from videolm.train.engine import Engine, device, fast_bfloat16
-from videolm.train.flops import row_flops
 from videolm.train.hardware import named_peak, peak_flops
-from videolm.train.language_model import Objective
+from videolm.train.loop import TrainingConfig
 from videolm.train.optimizer import parameter_groups
 from videolm.train.recipe import Pretrained, Recipe
-from videolm.train.run import layouts_of, lm_config, vocabulary_of
 
 HERE = "this"
 """The name of the device that this runs on."""
@@ -61,26 +52,26 @@ ROUNDS = 3
 
 
 class Variant(NamedTuple):
-    """A kind of row in the mixture."""
+    """A kind of batch."""
 
-    layout: Layout
+    name: str
+    of: Any
+    """What its rows are made of."""
+    length: int
+    """Positions of a row."""
+    prefix: int
+    """Of them, those that are given."""
     share: float
     """Of the batches."""
     rows: int
     """A batch."""
-
-    @property
-    def shape(self) -> tuple[object, ...]:
-        """What a row's cost depends on."""
-        counts = Counter[str]()
-        for span in self.layout.outputs:
-            counts[span.kind] += span.length
-        return self.layout.length, self.layout.prefix, self.layout.text is None, tuple(sorted(counts.items()))
+    shape: Hashable
+    """What a row's cost depends on."""
 
     @property
     def tokens(self) -> int:
         """Positions a batch."""
-        return self.rows * self.layout.length
+        return self.rows * self.length
 
 
 class Memory(NamedTuple):
@@ -116,70 +107,64 @@ class Speed(NamedTuple):
     measured: bool
 
 
-class Plan:
-    """A recipe's training of its language model, without weights and data.
+class Plan(ABC):
+    """A recipe's training, without weights and data.
 
     Attributes:
-        variants: the rows of the mixture.
+        training: its settings.
+        units: how many times the layers come that `objective` is given so many times.
+        variants: the kinds of its batches.
         dtype: of weights and activations.
-
-    Raises `UserError` for a recipe without a language model.
     """
 
+    training: TrainingConfig
+    units: int
+    variants: list[Variant]
+
     def __init__(self, recipe: Recipe, device_name: str = HERE):
-        if recipe.lm is None:
-            raise UserError("the recipe has no lm section: estimates are of training a language model")
-        self.recipe, self.lm, self.training = recipe, recipe.lm, recipe.lm_training
-        self.tokenizer, self.audio = _tokenizer(recipe), _audio_tokenizer(recipe)
-        self.text = encoder_config(recipe.text)
-        self.vocabulary = vocabulary_of(recipe, self.tokenizer, self.audio)
+        self.recipe, self.tokenizer, self.text = recipe, _tokenizer(recipe), encoder_config(recipe.text)
         fast = device_name != HERE or fast_bfloat16(device())
         bfloat16 = recipe.engine.precision == "bfloat16" or (recipe.engine.precision == "auto" and fast)
         self.dtype = torch.bfloat16 if bfloat16 else torch.float32
-        layouts = layouts_of(recipe, self.vocabulary, self.tokenizer, self.audio)
-        data = [
-            TokenData({}, each.weight, tuple(task for task in recipe.weights if recipe.serves(name, task)), shape)
-            for (name, each), shape in product(recipe.datasets.items(), recipe.formats)
-            if recipe.sources(name)
-        ]
-        mixture = self.training.mixture(layouts, recipe.weights, data, recipe.engine.accumulate, recipe.seed)
-        shares = dict.fromkeys(range(len(layouts)), 0.0)
-        for (layout, _), share in zip(mixture.choices, mixture.overall, strict=True):
-            shares[layouts.index(layout)] += float(share)
-        self.variants = [Variant(layouts[at], share, mixture.batch_size(layouts[at])) for at, share in shares.items()]
 
     # --- modules
 
-    def objective(self, layers: int) -> Objective:
-        """What is trained, with so many layers and new weights; without memory under `DryRun.making`."""
-        recipe = self.recipe
-        small = recipe.model_copy(update={"lm": self.lm.model_copy(update={"num_layers": layers})})
-        lm: Any = PrefixLM(lm_config(small, self.vocabulary, self.text.d_model))
-        if recipe.lora is not None:
-            lm = with_adapters(lm, recipe.lora)
-        text = None if recipe.frozen_text else TextEncoder(T5EncoderModel(self.text), make_pieces(["a clip"], 300))
-        return Objective(lm, text).train()
+    @abstractmethod
+    def objective(self, units: int) -> Any:
+        """What is trained, with so many units of layers and new weights; without memory under `DryRun.making`."""
 
-    def rows(self, layout: Layout, count: int) -> Rows:
-        """Rows of a layout with nothing in them but a text of full length."""
-        ids, length = layout.template.expand(count, -1).contiguous(), self.recipe.text_length
-        if layout.text is None:
-            return Rows(layout, ids, [[]] * count)
-        if not self.recipe.frozen_text:
-            return Rows(layout, ids, [[0] * length] * count)
-        text = torch.zeros(count, length, self.text.d_model), torch.ones(count, length, dtype=torch.bool)
-        return Rows(layout, ids, [[]] * count, text)
+    @abstractmethod
+    def batch(self, variant: Variant, rows: int) -> Any:
+        """A batch with nothing in it but texts of full length."""
+
+    @abstractmethod
+    def recompute(self, module: Any, on: bool) -> None:
+        """Whether a pass computes activations of layers again."""
+
+    @abstractmethod
+    def flops_of(self, module: Any, variant: Variant) -> float:
+        """Operations of a row, forward and backward."""
+
+    @abstractmethod
+    def parts(self, module: Any) -> dict[str, int]:
+        """Weights of "embedding", "trunk" and "heads"."""
+
+    @property
+    @abstractmethod
+    def storage(self) -> dict[str, int]:
+        """Bytes of token shards an example by source, in all formats, with one caption of full length, which is stored
+        with each."""
 
     @cached_property
-    def _dry(self) -> tuple[DryRun, Objective, Objective]:
+    def _dry(self) -> tuple[DryRun, Any, Any]:
         dry = DryRun(self.dtype)
         with dry.making():
             return dry, self.objective(1), self.objective(2)
 
     def _of_all_layers(self, one: float, two: float) -> float:
-        return one + (two - one) * (self.lm.num_layers - 1)
+        return one + (two - one) * (self.units - 1)
 
-    def _count(self, what: Callable[[Objective], int]) -> int:
+    def _count(self, what: Callable[[Any], int]) -> int:
         """A number that is linear in the layers, of the whole model."""
         return int(self._of_all_layers(*(what(module) for module in self._dry[1:])))
 
@@ -188,16 +173,11 @@ class Plan:
     @cached_property
     def parameters(self) -> dict[str, int]:
         """Weights by part; the tokenizers and a frozen text encoder are not trained here."""
-        found = {
-            "embedding": self._count(lambda m: size_of(m.lm.embedding) + size_of(m.lm.text_proj)),
-            "trunk": self._count(lambda m: size_of(m.lm.transformer)),
-            "heads": self._count(lambda m: size_of(m.lm.head)),
-        }
+        one, two = (self.parts(module) for module in self._dry[1:])
+        found = {name: int(self._of_all_layers(one[name], two[name])) for name in one}
         with torch.device("meta"):
             found["text encoder"] = size_of(T5EncoderModel(self.text))
         found["video tokenizer"] = size_of(self.tokenizer)
-        if self.audio is not None:
-            found["audio tokenizer"] = size_of(self.audio)
         return found
 
     @cached_property
@@ -214,7 +194,7 @@ class Plan:
     def _by_muon(self) -> int:
         optimizer = self.training.optimizer
 
-        def count(module: Objective) -> int:
+        def count(module: nn.Module) -> int:
             groups = parameter_groups(module, optimizer)
             return sum(p.numel() for group in groups if group.get("use_muon") for p in group["params"])
 
@@ -228,12 +208,10 @@ class Plan:
         return self.recipe.engine.accumulate * sum(v.share * v.tokens for v in self.variants)
 
     @cached_property
-    def row_flops(self) -> dict[tuple[object, ...], float]:
+    def row_flops(self) -> dict[Hashable, float]:
         """Operations of a row, forward and backward, by the shapes of variants."""
-        length, modules = self.recipe.text_length, self._dry[1:]
         return {
-            v.shape: self._of_all_layers(*(row_flops(module.lm, module.text, v.layout, length) for module in modules))
-            for v in self.variants
+            v.shape: self._of_all_layers(*(self.flops_of(module, v) for module in self._dry[1:])) for v in self.variants
         }
 
     def batch_flops(self, variant: Variant) -> float:
@@ -255,20 +233,17 @@ class Plan:
     @property
     def largest(self) -> Variant:
         """The variant whose batch holds most."""
-        return max(self.variants, key=lambda v: (v.tokens, v.layout.length - v.layout.prefix))
+        return max(self.variants, key=lambda v: (v.tokens, v.length - v.prefix))
 
     def activations(self, recompute: bool) -> Activations:
         """What a pass of the largest batch holds, where blocks' activations are kept or computed again."""
         dry, *modules = self._dry
-        _ = self.largest.layout.positions, self.largest.layout.template
-        found = []
+        batch, found = self.batch(self.largest, self.largest.rows), []
         for module in modules:
-            if recompute:
-                module.lm.gradient_checkpointing_enable()
+            self.recompute(module, recompute)
             with dry.calling():
-                found.append(activations(module, self.rows(self.largest.layout, self.largest.rows)))
-            if recompute:
-                module.lm.gradient_checkpointing_disable()
+                found.append(activations(module, batch))
+            self.recompute(module, False)
         return Activations(*(self._of_all_layers(one, two) for one, two in zip(*found, strict=True)))
 
     def memory(self, stage: int, devices: int, held: Activations) -> Memory:
@@ -311,11 +286,11 @@ class Plan:
         ordered = list(reversed(shapes.values()))
         began = time.monotonic()
         timed: list[Variant] = []
-        passes: list[dict[tuple[object, ...], float]] = []
+        passes: list[dict[Hashable, float]] = []
         steps = []
-        for layers in (1, 2):
-            stop = began + PATIENCE * layers / 2
-            found, optimizer = self._time(layers, ordered if layers == 1 else timed, stop, peak)
+        for units in (1, 2):
+            stop = began + PATIENCE * units / 2
+            found, optimizer = self._time(units, ordered if units == 1 else timed, stop, peak)
             timed = [v for v in ordered if v.shape in found]
             passes.append(found)
             steps.append(optimizer)
@@ -326,29 +301,28 @@ class Plan:
         return Speed(seconds, self.flops / seconds / peak, peak, measured=True)
 
     def _time(
-        self, layers: int, variants: list[Variant], stop: float, peak: float
-    ) -> tuple[dict[tuple[object, ...], float], float]:
+        self, units: int, variants: list[Variant], stop: float, peak: float
+    ) -> tuple[dict[Hashable, float], float]:
         """Seconds of a row by the shapes of variants, forward and backward, and of the optimiser's step.
 
         Two batches make a step: the second one's time beyond the first one's is the optimiser's.
         """
         config = self.recipe.engine.model_copy(update={"accumulate": 2, "zero_stage": 0, "offload": "none"})
-        module = self.objective(layers).to(device())
-        if self.recipe.engine.checkpoint_activations:
-            module.lm.gradient_checkpointing_enable()
+        module = self.objective(units).to(device())
+        self.recompute(module, self.recipe.engine.checkpoint_activations)
         engine = Engine(module, self.training.optimizer, config)
         average = Average(engine.weights(), self.training.ema) if self.training.ema else None
-        found: dict[tuple[object, ...], float] = {}
+        found: dict[Hashable, float] = {}
         optimizer = []
         for variant in variants:
             if len(found) > 1 and time.monotonic() > stop:
                 break
-            expected = 2 * self.row_flops[variant.shape] * layers / self.lm.num_layers / peak
+            expected = 2 * self.row_flops[variant.shape] * units / self.units / peak
             count = max(1, min(variant.rows, int(LONGEST / expected)))
-            rows = self.rows(variant.layout, count)
+            batch = self.batch(variant, count)
             firsts = []
             for measured in [False] + [True] * ROUNDS:
-                marks = list(_marks(engine, rows, average))
+                marks = list(_marks(engine, batch, average))
                 if measured:
                     firsts.append(marks[1] - marks[0])
                     optimizer.append((marks[2] - marks[1]) - (marks[1] - marks[0]))
@@ -368,42 +342,20 @@ class Plan:
                 "name a device, as --device h100, or give --mfu"
             )
 
-    # --- storage
-
-    @property
-    def storage(self) -> dict[str, int]:
-        """Bytes of token shards an example by source, in all formats, with one caption of full length, which is stored
-        with each."""
-        recipe = self.recipe
-        text = 4 * recipe.text_length + (2 * recipe.text_length * self.text.d_model if recipe.frozen_text else 0)
-        return {
-            source: sum(8 + 4 * self._codes(source, shape) + text for shape in recipe.formats)
-            for name in recipe.datasets
-            for source in recipe.sources(name)
-        }
-
-    def _codes(self, source: str, shape: Format) -> int:
-        """Codes of an example."""
-        if source == "audio":
-            assert self.audio is not None  # the recipe says so
-            return self.audio.levels * self.audio.grid.frames(shape.frames / self.recipe.fps)
-        is_picture = source.endswith(".last_frame") or source.partition(".")[0] == "image"
-        return self.tokenizer.grid(*(shape._replace(frames=1) if is_picture else shape)).tokens
-
 
 def size_of(module: nn.Module) -> int:
     """Weights of a module."""
     return sum(weight.numel() for weight in module.parameters())
 
 
-def _marks(engine: Engine, rows: Rows, average: Average | None) -> Iterator[float]:
+def _marks(engine: Engine, batch: Any, average: Average | None) -> Iterator[float]:
     """When a step's first batch begins, its second, and when the step is done."""
     marks = []
 
-    def batches() -> Iterator[Rows]:
+    def batches() -> Iterator[Any]:
         for _ in range(2):
             marks.append(_now())
-            yield rows
+            yield batch
 
     engine.step(batches(), 0.0)
     if average is not None:
@@ -421,12 +373,5 @@ def _tokenizer(recipe: Recipe) -> VideoTokenizer:
     config = recipe.tokenizer
     if isinstance(config, Pretrained):
         return outline(config.pretrained)
-    assert config is not None  # a language model needs one
+    assert config is not None  # what is trained here needs one
     return VIDEO_TOKENIZERS.get(config.name).without_weights(config)  # type: ignore[attr-defined]  # each has one
-
-
-def _audio_tokenizer(recipe: Recipe) -> AudioTokenizer | None:
-    config = recipe.audio_tokenizer
-    if config is None or isinstance(config, Pretrained):
-        return None if config is None else outline_audio(config.pretrained)
-    return AUDIO_TOKENIZERS.get(config.name).without_weights(config)  # type: ignore[attr-defined]  # each has one

@@ -15,6 +15,7 @@ from torch import nn
 from videolm.model.loss import LinearCrossEntropy
 from videolm.model.prefix_lm import PrefixLM
 from videolm.sequence import Layout
+from videolm.shapes import TokenGrid
 from videolm.superres.model import MaskedModel
 from videolm.tokenizers.text.t5 import TextEncoder
 
@@ -47,18 +48,19 @@ def row_flops(lm: PrefixLM, text: TextEncoder | None, layout: Layout, text_lengt
     return total
 
 
-def masked_flops(model: MaskedModel) -> float:
-    """Operations of a place, forward and backward, of the clips that the model is for. A small clip's keys and values
-    are of a quarter of the places; those of text, a few hundred at most, are left out."""
-    config, total = model.config, 0.0
+def masked_row_flops(model: MaskedModel, grid: TokenGrid, text_length: int) -> float:
+    """Operations of a clip of this grid, forward and backward, whose text has its full length and whose codes are all
+    hidden. Places past the edge that windows are filled up with do not count."""
+    config, codes, total = model.config, grid.tokens, 0.0
     for name, each in model.named_modules():
-        if isinstance(each, nn.Linear) and name.startswith(("transformer", "head")):
+        if isinstance(each, nn.Linear):
             keys = name.endswith(("k_proj", "v_proj"))
-            of = 1.0 if not keys or "self_attention" in name else 0.25 if "low_attention" in name else 0.0
-            total += of * _linear(each)
-    for window in (each.within(config.grid) for each in config.windows):
-        seen = math.prod(window) * (1.25 if config.low else 1)
-        total += config.num_layers / len(config.windows) * 12 * config.hidden_size * seen
+            of_text, of_low = "text_attention" in name and keys, "low_attention" in name and keys
+            places = text_length if of_text or name == "text_proj" else codes // 4 if of_low else codes
+            total += places * _linear(each, comes_in=name != "text_proj")
+    for window in (each.within(grid) for each in config.windows):
+        seen = math.prod(window) * (1.25 if config.low else 1) + text_length
+        total += config.num_layers / len(config.windows) * 12 * config.hidden_size * codes * seen
     return total
 
 

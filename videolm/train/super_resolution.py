@@ -23,13 +23,15 @@ from videolm.errors import UserError
 from videolm.generate.sampling import draw
 from videolm.media import Video, contact_sheet
 from videolm.metrics import psnr
+from videolm.model.loss import Scores
 from videolm.pipeline.folder import Parts
 from videolm.sequence import lay_out
+from videolm.shapes import TokenGrid
 from videolm.superres.decode import MaskedSampling, fill, hidden_share
 from videolm.superres.model import MaskedModel
 from videolm.tokenizers.protocol import VideoTokenizer
 from videolm.train.engine import Engine, EngineConfig
-from videolm.train.flops import masked_flops
+from videolm.train.flops import masked_row_flops
 from videolm.train.log import Log, Work
 from videolm.train.loop import TrainingConfig, to_device, train
 from videolm.train.optimizer import OptimizerConfig
@@ -83,6 +85,15 @@ class Pairs(NamedTuple):
     low: Tensor
     rate: Tensor
     texts: Texts
+    places: Tensor
+    """(m,) of the hidden codes in the batch."""
+    others: Tensor
+    """(n,) of those that are seen."""
+
+    @classmethod
+    def of(cls, codes: Tensor, hidden: Tensor, low: Tensor, rate: Tensor, texts: Texts) -> Pairs:
+        places, others = (mask.flatten().nonzero()[:, 0] for mask in (hidden, ~hidden))
+        return cls(codes, hidden, low, rate, texts, places, others)
 
 
 class PairSource:
@@ -118,7 +129,7 @@ class PairSource:
         hidden = hide(codes, torch.rand(config.batch, generator=generator), generator)
         shown = torch.from_numpy(keep_low)[:, None, None, None]
         mask = texts.mask & torch.from_numpy(keep_text)[:, None]
-        return Pairs(codes, hidden, torch.where(shown, noised, -1), rate, texts._replace(mask=mask))
+        return Pairs.of(codes, hidden, torch.where(shown, noised, -1), rate, texts._replace(mask=mask))
 
     def held(self, count: int) -> list[Pairs]:
         """Batches of so many clips as they are in use: nothing left out or noised, each hidden by its own share."""
@@ -128,7 +139,7 @@ class PairSource:
             for start in range(0, min(count, len(numbers)), self.config.batch):
                 codes, low, texts = self.read(which, numbers[start : start + self.config.batch][:count], rng)
                 hidden = hide(codes, torch.rand(len(codes), generator=generator), generator)
-                found.append(Pairs(codes, hidden, low, torch.zeros(len(codes)), texts))
+                found.append(Pairs.of(codes, hidden, low, torch.zeros(len(codes)), texts))
         return found
 
     def read(self, which: int, numbers: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor, Texts]:
@@ -168,12 +179,17 @@ class Objective(nn.Module):
 
     def forward(self, pairs: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
         codes, hidden, low, rate, text, mask = (to_device(x, self.model) for x in (*pairs[:4], *pairs.texts))
-        states = self.model(codes, hidden, low if self.model.config.low else None, rate, text, mask)
-        scores = self.model.head.score(states[hidden], codes[hidden])
+        states = self.model(codes, hidden, low if self.model.config.low else None, rate, text, mask).flatten(0, 3)
+
+        def score(places: Tensor) -> Scores:
+            where = to_device(places, self.model)
+            return self.model.head.score(states[where], codes.flatten()[where])
+
+        scores = score(pairs.places)
         logs = {"nll": scores.loss, "accuracy": scores.right.float().mean()}
-        if not self.shown or bool(hidden.all()):
+        if not self.shown or not len(pairs.others):
             return scores.loss, logs
-        seen = self.model.head.score(states[~hidden], codes[~hidden])
+        seen = score(pairs.others)
         return scores.loss + self.shown * seen.loss, {**logs, "nll_shown": seen.loss}
 
 
@@ -215,10 +231,10 @@ def train_super_resolution(
         log.picture(step, "samples", contact_sheet(rows).pixels)
         return {"nll": float(np.mean(nats)), "psnr": float(psnr(made, true).mean())}
 
-    flops = masked_flops(model)
-
     def work(pairs: Pairs) -> Work:
-        return Work(pairs.codes.numel(), flops * pairs.codes.numel())
+        count, t, h, w = pairs.codes.shape
+        told = pairs.texts.mask.shape[1]
+        return Work(pairs.codes.numel(), count * masked_row_flops(model, TokenGrid(t, h, w), told))
 
     return train(
         Objective(model, config.shown),
