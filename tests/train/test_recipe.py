@@ -18,7 +18,7 @@ from videolm.train.recipe import Recipe, load_recipe, recipe_names
 from videolm.train.run import Run, layouts_of, vocabulary_of
 
 NEEDS = {name: {"data.path": "clips"} for name in ("own_clips", "own_tokenizer", "overfit_one_clip", "soundstream")}
-NEEDS["finetune"] = {"data.path": "clips", "start": "shipped"}
+NEEDS |= {name: {"data.path": "clips", "start": "shipped"} for name in ("finetune", "own_upscale")}
 NEEDS |= {name: {"data.path": "films"} for name in recipe_names() if name.startswith("videopoet/")}
 
 

@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from videolm import VideoLM
 from videolm.cli.main import main
 from videolm.data.shards import Batch, TokenData
 from videolm.errors import UserError
 from videolm.generate.engine import Decoding, decode, rows_of
 from videolm.generate.row import Plan, TextInput
 from videolm.generate.sampling import Sampling, generators
+from videolm.media import Video
 from videolm.pipeline.folder import load_model
 from videolm.sequence import lay_out
 from videolm.shapes import TokenGrid
@@ -166,6 +168,8 @@ def test_a_second_stage_goes_on_from_the_first(upscaling_model: Path, tmp_path: 
     steps = {"super_resolution_training.steps": "2", "super_resolution_training.stage": "2"}
     parts = load_model(Run(load_recipe("shapesworld/upscale_tiny", {**changes, **steps})).train())
     assert [tuple(stage.model.config.grid) for stage in parts.stages] == [(5, 8, 8), (5, 16, 16)]
+    clip = Video(np.zeros((3, 32, 40, 3), np.uint8), 8.0)
+    assert VideoLM(parts).upscale(clip, factor=4, num_inference_steps=1).frames.shape == (3, 128, 160, 3)
     third = {**changes, "out": str(tmp_path / "third"), "super_resolution_training.stage": "4"}
     with pytest.raises(UserError, match="goes on from one that the model lacks"):
         Run(load_recipe("shapesworld/upscale_tiny", third)).train()
