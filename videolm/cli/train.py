@@ -58,10 +58,9 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     if rank():
         return
     scores: dict[str, dict[str, float]] = {}
-    if recipe.super_resolution is not None:
-        told = f"super-resolution is in {made}"
-        told += f"; try: videolm upscale CLIP --model {made}" if made.name == "model" else ""
-    elif recipe.lm is None:
+    if recipe.lm is None and made.name != "model" and recipe.super_resolution is not None:
+        told = f"the stage of super-resolution is in {made}"
+    elif recipe.lm is None and recipe.super_resolution is None:
         told = f"the tokenizer is in {made}"
         told += "" if recipe.tokenizer is None else f"; try: videolm evaluate tokenizer --model {made}"
     else:

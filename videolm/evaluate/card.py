@@ -8,11 +8,13 @@ from pathlib import Path
 from torch import nn
 
 from videolm.evaluate.shapes import evaluate_shapes
+from videolm.evaluate.super_resolution import STAGE_ROWS, evaluate_stage
 from videolm.files import atomic_path
 from videolm.pipeline import VideoLM
-from videolm.pipeline.folder import model_hash
+from videolm.pipeline.folder import model_hash, stage_names
 from videolm.train.recipe import Recipe
 
+LARGE = ("psnr", "sharpness", "shape", "all_right")
 COLUMNS = ("background", "colour", "shape", "size", "motion", "all_right", "samples")
 CARD = """\
 ---
@@ -37,6 +39,13 @@ Held-out combinations of colour, shape and motion were never shown in training; 
 The tokenizer alone, on clips it was not trained on: {psnr:.2f} dB, {codes:.0f} codes in use,
 perplexity {perplexity:.0f}.
 """
+UPSCALED = """
+Super-resolution to twice the height and width, on {samples} clips a row: from the codes of true small clips, beside
+bicubic interpolation of what they show and beside what the codes of the true large clips show ("ceiling"), {closed:.0%} of
+the way from one to the other in dB; and from clips that the language model made.
+
+{table}
+"""
 
 
 def evaluate_and_describe(folder: Path, recipe: Recipe, name: str) -> dict[str, dict[str, float]]:
@@ -48,6 +57,8 @@ def evaluate_and_describe(folder: Path, recipe: Recipe, name: str) -> dict[str, 
         scores = json.loads(written.read_text())
     elif recipe.evaluation_samples:
         scores = evaluate_shapes(model, recipe.evaluation_samples)
+        if model.parts.stages:
+            scores |= evaluate_stage(model, recipe.evaluation_samples)
         with atomic_path(written) as path:
             path.write_text(json.dumps(scores, indent=2) + "\n")
     with atomic_path(folder / "README.md") as path:
@@ -64,6 +75,7 @@ def card(model: VideoLM, folder: Path, recipe: Recipe, name: str, scores: dict[s
     }
     if model.audio is not None:
         parts["audio tokenizer"] = model.audio
+    parts |= {name.replace("_", " "): each.model for name, each in zip(stage_names(), model.parts.stages, strict=False)}
     weights = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}
     sizes = [f"{part} {count / 1e6:.1f}M" for part, count in weights.items()]
     measured = ""
@@ -72,11 +84,16 @@ def card(model: VideoLM, folder: Path, recipe: Recipe, name: str, scores: dict[s
         measured = SCORES.format(
             samples=int(first["samples"]),
             sampling=", ".join(f"{key} {value}" for key, value in model.sampling),
-            table=score_table(scores),
+            table=score_table({name: row for name, row in scores.items() if name not in STAGE_ROWS}),
             psnr=first["psnr"],
             codes=first["codes_used"],
             perplexity=first["perplexity"],
         )
+    if STAGE_ROWS[0] in scores:
+        rows = {name: scores[name] for name in STAGE_ROWS}
+        low, ours, high = (rows[f"{name}, of true"]["psnr"] for name in ("bicubic", "ours", "ceiling"))
+        told = {"samples": int(rows[STAGE_ROWS[0]]["samples"]), "closed": (ours - low) / (high - low)}
+        measured += UPSCALED.format(table=stage_table(rows), **told)
     return CARD.format(
         title=folder.parent.name if folder.name == "model" else folder.name,
         summary=recipe.summary,
@@ -98,5 +115,15 @@ def score_table(scores: dict[str, dict[str, float]]) -> str:
             "–" if column not in values else f"{values[column]:.0f}" if column == "samples" else f"{values[column]:.1%}"
             for column in COLUMNS
         ]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def stage_table(scores: dict[str, dict[str, float]]) -> str:
+    """Scores of super-resolution by row as a Markdown table: dB, and shares in percent."""
+    lines = ["| | " + " | ".join(LARGE).replace("_", " ") + " |", "| --- |" + " --- |" * len(LARGE)]
+    form = {"psnr": "{:.2f} dB", "sharpness": "{:.4f}"}
+    for row, values in scores.items():
+        cells = [form.get(name, "{:.1%}").format(values[name]) if name in values else "–" for name in LARGE]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -20,6 +20,9 @@ from videolm.progress import progress
 from videolm.shapesworld import Scene
 from videolm.superres.decode import resampled
 
+STAGE_ROWS = ("bicubic, of true", "ours, of true", "ceiling, of true", "bicubic, of made", "ours, of made")
+"""What `evaluate_stage` tells of."""
+
 
 class Compared(NamedTuple):
     """Clips (b, 3, f, H, W) of the same scenes, by what made them, and their scores."""
@@ -93,6 +96,14 @@ def from_made_clips(model: VideoLM, samples: int, *, seed: int = SEED, batch: in
                 bar.update()
     clips = {"bicubic": torch.cat(bicubic), "ours": torch.cat(ours)}
     return Compared(clips, {name: _scores(each, drawn) for name, each in clips.items()})
+
+
+def evaluate_stage(model: VideoLM, samples: int, seed: int = SEED) -> dict[str, dict[str, float]]:
+    """Scores of `STAGE_ROWS`, each with the number of samples. Raises `UserError` without super-resolution."""
+    true, made = from_true_codes(model, samples, seed=seed).scores, from_made_clips(model, samples, seed=seed).scores
+    rows = {f"{name}, of true": scores for name, scores in true.items()}
+    rows |= {f"{name}, of made": scores for name, scores in made.items()}
+    return {name: {**rows[name], "samples": samples} for name in STAGE_ROWS}
 
 
 def closed(scores: dict[str, dict[str, float]]) -> float:

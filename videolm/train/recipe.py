@@ -175,7 +175,7 @@ class Recipe(Config):
             raise ValueError(f"{sounding[0]} has sound: give an audio_tokenizer")
         if bool(self.weights) != (self.lm is not None):
             raise ValueError("a language model needs tasks, and tasks a language model: give both lm and tasks")
-        if self.evaluation_samples and self.lm is None:
+        if self.evaluation_samples and self.lm is None and not (self.start and self.super_resolution):
             raise ValueError("evaluation_samples needs a language model: `videolm evaluate tokenizer` measures without")
         if (self.lora or self.replay_data) and not self.start:
             raise ValueError("lora and replay_data are for going on from a model: name it with --from")

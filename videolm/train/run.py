@@ -341,6 +341,8 @@ class Run:
         recipe, done, config = self.recipe, self.folder / SUPER_RESOLUTION, self.recipe.super_resolution_training
         if recipe.super_resolution is None:
             raise UserError("the recipe has no super_resolution section, so there is no super-resolution to train")
+        if parts is None and config.real:
+            raise UserError("real codes are drawn by a language model: set real to 0, or give --from MODEL")
         if parts is not None and config.stage > len(parts.stages) + 1:
             raise UserError(f"stage {config.stage} of super-resolution goes on from one that the model lacks")
         if not done.exists():
