@@ -41,8 +41,8 @@ perplexity {perplexity:.0f}.
 """
 UPSCALED = """
 Super-resolution to twice the height and width, on {samples} clips a row: from the codes of true small clips, beside
-bicubic interpolation of what they show and beside what the codes of the true large clips show ("ceiling"), {closed:.0%} of
-the way from one to the other in dB; and from clips that the language model made.
+bicubic interpolation of what they show and beside what the codes of the true large clips show ("ceiling"), and from
+clips that the language model made. In dB it goes {closed:.0%} of the way from bicubic to the ceiling.
 
 {table}
 """
