@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from videolm import shapesworld
@@ -19,6 +18,7 @@ from videolm.pipeline import VideoLM
 from videolm.progress import progress
 from videolm.shapesworld import Scene
 from videolm.superres.decode import resampled
+from videolm.superres.enlarge import enlarged
 
 STAGE_ROWS = ("bicubic, of true", "ours, of true", "ceiling, of true", "bicubic, of made", "ours, of made")
 """What `evaluate_stage` tells of."""
@@ -29,13 +29,6 @@ class Compared(NamedTuple):
 
     clips: dict[str, Tensor]
     scores: dict[str, dict[str, float]]
-
-
-def enlarged(clips: Tensor) -> Tensor:
-    """Clips (b, 3, f, H, W) at twice their height and width, by bicubic interpolation."""
-    frames = clips.movedim(1, 2)
-    large = F.interpolate(frames.flatten(0, 1), scale_factor=2, mode="bicubic", align_corners=False)
-    return large.unflatten(0, frames.shape[:2]).movedim(2, 1).clamp(-1, 1)
 
 
 @torch.inference_mode()

@@ -19,6 +19,7 @@ from videolm.errors import UserError
 from videolm.media.clip import Pixels, Video
 from videolm.pipeline.tokens import padded
 from videolm.superres.decode import Stage, fill
+from videolm.superres.enlarge import Enlarge
 from videolm.superres.tiles import Tile, tiles
 from videolm.tokenizers.protocol import VideoTokenizer
 
@@ -127,8 +128,9 @@ class Upscaler:
             small = Tile(*(slice(side.start // 2, side.stop // 2) for side in tile))
             part = (slice(None), tile.rows, tile.columns)
             given = low[:, small.rows, small.columns]
+            seen = codes[part], hidden[part]
             codes[part] = fill(
-                stage.model, codes[part], hidden[part], stage.sampling, generator, given, text, self.on_step
+                stage.model, *seen, stage.sampling, generator, given, text, self.on_step, Enlarge(self.tokenizer)
             )
             hidden[part] = False
         return codes

@@ -72,6 +72,7 @@ def fill(
     low: Tensor | None = None,
     text: Tensor | None = None,
     on_step: OnStep | None = None,
+    enlarge: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Codes (t, h, w) with the hidden ones drawn.
 
@@ -84,6 +85,7 @@ def fill(
         low: (t, h / 2, w / 2).
         text: (m, text_size), of which every row is a token; none or no row: no text.
         on_step: called after every step.
+        enlarge: see `Enlarge`; for models that are shown the small clip enlarged.
     """
     passes = _passes(sampling, low is not None, text is not None and len(text) > 0)
     weights = torch.tensor([weight for _, _, weight in passes], device=model.device)[:, None, None]
@@ -92,6 +94,10 @@ def fill(
         low = resampled(low, sampling.noise, model.config.codebook_size, generator)
         shown = torch.tensor([each for each, _, _ in passes], device=low.device)
         given["low"] = torch.where(shown[:, None, None, None], low, -1)
+        if model.config.enlarged:
+            if enlarge is None:
+                raise ValueError("this model is shown the small clip enlarged: give what enlarges it")
+            given["enlarged"] = enlarge(low[None]).expand(count, -1, -1, -1)
         told = sampling.noise if sampling.distrust is None else sampling.distrust
         given["rate"] = torch.full((count,), told, device=low.device)
     if text is not None and len(text):

@@ -27,9 +27,14 @@ class MaskedConfig(WindowedConfig):
     """Factors that a code is embedded and predicted in."""
     low: bool = True
     """Whether it is prompted by the clip at half the size."""
+    enlarged: bool = False
+    """Show it the codes of the small clip enlarged by bicubic interpolation too, place by place. The paper's model has to
+    find its own way from one size to the other, which takes it far longer to learn."""
 
     @model_validator(mode="after")
     def _halves(self) -> MaskedConfig:
+        if self.enlarged and not self.low:
+            raise ValueError("enlarged is of the small clip, which a model without `low` is not given")
         if self.low:
             for window in self.windows:
                 half(window)
@@ -71,6 +76,8 @@ class MaskedModel(Component):
             self.low_norm = nn.RMSNorm(width, config.norm_eps)
             self.rate = nn.Parameter(torch.empty(width))
             self.no_low = nn.Parameter(torch.empty(width))
+        if config.enlarged:
+            self.enlarged_embedding = CodeEmbedding(width, factors)
         self.text_proj = nn.Linear(config.text_size, width, bias=False)
         self.no_text = nn.Parameter(torch.empty(width))
         self.transformer = WindowedTransformer(config, low=config.low)
@@ -98,6 +105,7 @@ class MaskedModel(Component):
         rate: Tensor | None = None,
         text: Tensor | None = None,
         text_mask: Tensor | None = None,
+        enlarged: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (b, t, h, w, d).
 
@@ -108,8 +116,12 @@ class MaskedModel(Component):
             rate: (b,) the share of `low` that was drawn anew at random; by default 0.
             text: (b, m, text_size) embeddings.
             text_mask: (b, m) bool, where there is a token; nowhere in a row that goes without.
+            enlarged: (b, t, h, w) codes of the small clip enlarged (`Enlarge`); not counted in a row without `low`.
         """
         x = torch.where(hidden[..., None], self.mask, self.embedding(codes))
+        if self.config.enlarged and low is not None and enlarged is not None:
+            shown = (low[:, :1, :1, :1] >= 0)[..., None]
+            x = x + shown * self.enlarged_embedding(enlarged)
         small = self._low(x, low, rate) if self.config.low else None
         return self.transformer(self._marked(x), small, self._text(x, text, text_mask))
 

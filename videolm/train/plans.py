@@ -167,7 +167,8 @@ class SuperResolutionPlan(Plan):
         codes = torch.zeros(rows, *grid, dtype=torch.long)
         length = self.recipe.text_length
         texts = Texts(torch.zeros(rows, length, self.text.d_model), torch.ones(rows, length, dtype=torch.bool))
-        return Pairs.of(codes, torch.ones_like(codes, dtype=torch.bool), codes[..., ::2, ::2], torch.zeros(rows), texts)
+        everywhere, low = torch.ones_like(codes, dtype=torch.bool), codes[..., ::2, ::2]
+        return Pairs.of(codes, everywhere, low, torch.zeros(rows), texts, codes if self.config.enlarged else None)
 
     def recompute(self, module: super_resolution.Objective, on: bool) -> None:
         module.model.transformer.checkpointing = on

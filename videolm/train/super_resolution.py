@@ -28,6 +28,7 @@ from videolm.pipeline.folder import Parts
 from videolm.sequence import lay_out
 from videolm.shapes import TokenGrid
 from videolm.superres.decode import MaskedSampling, fill, hidden_share
+from videolm.superres.enlarge import Enlarge
 from videolm.superres.model import MaskedModel
 from videolm.tokenizers.protocol import VideoTokenizer
 from videolm.train.engine import Engine, EngineConfig
@@ -89,11 +90,20 @@ class Pairs(NamedTuple):
     """(m,) of the hidden codes in the batch."""
     others: Tensor
     """(n,) of those that are seen."""
+    enlarged: Tensor | None
 
     @classmethod
-    def of(cls, codes: Tensor, hidden: Tensor, low: Tensor, rate: Tensor, texts: Texts) -> Pairs:
+    def of(
+        cls,
+        codes: Tensor,
+        hidden: Tensor,
+        low: Tensor,
+        rate: Tensor,
+        texts: Texts,
+        enlarged: Tensor | None = None,
+    ) -> Pairs:
         places, others = (mask.flatten().nonzero()[:, 0] for mask in (hidden, ~hidden))
-        return cls(codes, hidden, low, rate, texts, places, others)
+        return cls(codes, hidden, low, rate, texts, places, others, enlarged)
 
 
 class PairSource:
@@ -102,12 +112,20 @@ class PairSource:
     Args:
         data: shards with `CLIP` and `SMALL`, of one or several formats and data sets.
         redraw: draws codes as the language model does; needed where `config.real` is not 0.
+        enlarge: for models that are shown the small clip enlarged.
     """
 
     def __init__(
-        self, data: Sequence[TokenData], config: MaskedTraining, codebook_size: int, seed: int, redraw: Redraw | None
+        self,
+        data: Sequence[TokenData],
+        config: MaskedTraining,
+        codebook_size: int,
+        seed: int,
+        redraw: Redraw | None = None,
+        enlarge: Enlarge | None = None,
     ):
-        self.data, self.config, self.size, self.seed, self.redraw = data, config, codebook_size, seed, redraw
+        self.data, self.config, self.size, self.seed = data, config, codebook_size, seed
+        self.redraw, self.enlarge = redraw, enlarge
         weights = np.array([each.weight for each in data])
         self._shares = weights / weights.sum()
         self._numbers = [each.examples((CLIP, SMALL)) for each in data]
@@ -126,10 +144,11 @@ class PairSource:
         noised = self._noised(low, texts, rate, own.random(config.batch) < config.real, generator)
         if alone:
             codes, noised = codes[:, :1], noised[:, :1]
+        enlarged = None if self.enlarge is None else self.enlarge(noised)
         hidden = hide(codes, torch.rand(config.batch, generator=generator), generator)
         shown = torch.from_numpy(keep_low)[:, None, None, None]
         mask = texts.mask & torch.from_numpy(keep_text)[:, None]
-        return Pairs.of(codes, hidden, torch.where(shown, noised, -1), rate, texts._replace(mask=mask))
+        return Pairs.of(codes, hidden, torch.where(shown, noised, -1), rate, texts._replace(mask=mask), enlarged)
 
     def held(self, count: int) -> list[Pairs]:
         """Batches of so many clips as they are in use: nothing left out or noised, each hidden by its own share."""
@@ -139,7 +158,8 @@ class PairSource:
             for start in range(0, min(count, len(numbers)), self.config.batch):
                 codes, low, texts = self.read(which, numbers[start : start + self.config.batch][:count], rng)
                 hidden = hide(codes, torch.rand(len(codes), generator=generator), generator)
-                found.append(Pairs.of(codes, hidden, low, torch.zeros(len(codes)), texts))
+                enlarged = None if self.enlarge is None else self.enlarge(low)
+                found.append(Pairs.of(codes, hidden, low, torch.zeros(len(codes)), texts, enlarged))
         return found
 
     def read(self, which: int, numbers: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor, Texts]:
@@ -179,7 +199,9 @@ class Objective(nn.Module):
 
     def forward(self, pairs: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
         codes, hidden, low, rate, text, mask = (to_device(x, self.model) for x in (*pairs[:4], *pairs.texts))
-        states = self.model(codes, hidden, low if self.model.config.low else None, rate, text, mask).flatten(0, 3)
+        enlarged = None if pairs.enlarged is None else to_device(pairs.enlarged, self.model)
+        low = low if self.model.config.low else None
+        states = self.model(codes, hidden, low, rate, text, mask, enlarged).flatten(0, 3)
 
         def score(places: Tensor) -> Scores:
             where = to_device(places, self.model)
@@ -215,7 +237,10 @@ def train_super_resolution(
         data, validation: token shards of both sizes, with text embeddings.
         redraw: see `PairSource`.
     """
-    source, held = (PairSource(each, config, model.config.codebook_size, seed, redraw) for each in (data, validation))
+    enlarge = Enlarge(tokenizer) if model.config.enlarged else None
+    source, held = (
+        PairSource(each, config, model.config.codebook_size, seed, redraw, enlarge) for each in (data, validation)
+    )
     batches_held = held.held(config.validation_clips)
 
     def batches(step: int, engine: Engine) -> list[Pairs]:
@@ -262,7 +287,9 @@ def _samples(
         everywhere = torch.ones_like(own, dtype=torch.bool)
         generator = torch.Generator().manual_seed(seed + index)
         start, text = to_device(own, model), to_device(text, model)
-        made.append(fill(model, start, to_device(everywhere, model), sampling, generator, low, text))
+        everything = to_device(everywhere, model)
+        enlarge = Enlarge(tokenizer)
+        made.append(fill(model, start, everything, sampling, generator, low, text, enlarge=enlarge))
     clips = (tokenizer.decode(to_device(x, tokenizer)).float().clamp(-1, 1).cpu() for x in (torch.stack(made), codes))
     first, second = clips
     return first, second
