@@ -127,6 +127,10 @@ def test_what_cannot_be_is_said(model: VideoLM, tiny_model: Path) -> None:
         model(PROMPT, upscale=2, stream=True)
     with pytest.raises(UserError, match="upscale what comes out of it"):
         next(model.story([(PROMPT, 2.0)], upscale=2))
+    codes = model.tokenizer.encode(noise(17).to_tensor()[None])[0]
+    for clip, given in ((noise(18), codes), (noise(17), codes[:3])):
+        with pytest.raises(ValueError, match="not those of a clip of one chunk"):
+            model.upscale(clip, codes=given, num_inference_steps=1)
     with pytest.raises(UserError, match="steps"):
         model.upscale(noise(1), num_inference_steps=0)
     assert model(PROMPT, upscale=1, generator=seeded()).frames.shape == (1, 17, 32, 32, 3)

@@ -124,3 +124,23 @@ def test_noise_at_sampling_is_told_to_the_model(run: Run) -> None:
     assert not torch.equal(noised, clean)
     assert not torch.equal(noised, greedy(noise=1.0, distrust=0.0))
     assert not torch.equal(clean, greedy(distrust=1.0))
+
+
+def test_the_clip_is_enlarged_from_the_codes_that_it_is_shown(make: Make, given_to: Given) -> None:
+    """Noised ones too, so that both say the same."""
+    model, seen = make(enlarged=True), list[Tensor]()
+
+    def enlarge(low: Tensor) -> Tensor:
+        seen.append(low)
+        return low.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    given = {name: value[0] for name, value in given_to(1).items() if name in ("codes", "hidden", "low", "text")}
+
+    def run(**changes: Any) -> Tensor:
+        sampling = MaskedSampling(steps=2, temperature=0, low_guidance_scale=1.5, **changes)
+        return fill(model, sampling=sampling, generator=torch.Generator().manual_seed(0), enlarge=enlarge, **given)
+
+    assert not torch.equal(run(), run(noise=1.0))
+    assert torch.equal(seen[0][0], given["low"]) and not torch.equal(seen[1], seen[0])
+    with pytest.raises(ValueError, match="give what enlarges it"):
+        fill(model, sampling=MaskedSampling(), generator=torch.Generator(), **given)

@@ -16,6 +16,18 @@ Given = Callable[..., dict[str, Tensor]]
 
 
 @torch.inference_mode()
+def test_the_enlarged_clip_counts_where_the_small_one_is_given(make: Make, given_to: Given) -> None:
+    model, given = make(enlarged=True), given_to()
+    one, other = given["codes"], 59 - given["codes"]
+    low = given["low"].clone()
+    low[1] = -1
+    found = [model(**{**given, "low": low}, enlarged=each) for each in (one, other)]
+    assert not torch.allclose(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+    with pytest.raises(ValueError, match="not given"):
+        make(enlarged=True, low=False)
+
+
+@torch.inference_mode()
 def test_all_that_is_given_counts(make: Make, given_to: Given) -> None:
     model, given = make(), given_to()
     states = model(**given)

@@ -91,6 +91,9 @@ class Upscaler:
             stride = self.tokenizer.temporal_stride
             missing = -(length - 1) % stride
             clip = torch.cat([clip, clip[:, :, -1:].expand(-1, -1, missing, -1, -1)], 2)
+            grid = self.tokenizer.grid(*clip.shape[2:])
+            if codes is not None and (last is not None or codes.shape != grid):
+                raise ValueError(f"codes {tuple(codes.shape)} are not those of a clip of one chunk, {tuple(grid)}")
             low = self._encode(stage, clip) if codes is None else codes
             large = self._fill(stage, low, last, text, generator)
             pixels = self._decode(stage, large)[:length, : 2 * height, : 2 * width]

@@ -28,8 +28,8 @@ class MaskedConfig(WindowedConfig):
     low: bool = True
     """Whether it is prompted by the clip at half the size."""
     enlarged: bool = False
-    """Show it the codes of the small clip enlarged by bicubic interpolation too, place by place. The paper's model has to
-    find its own way from one size to the other, which takes it far longer to learn."""
+    """Show it the codes of the small clip enlarged by bicubic interpolation too, place by place. The paper's model is
+    not shown these; it learns far longer."""
 
     @model_validator(mode="after")
     def _halves(self) -> MaskedConfig:
