@@ -14,6 +14,7 @@ from videolm.errors import UserError
 from videolm.media import Video, write_video
 from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import find_tokenizer
+from videolm.shapes import Format
 from videolm.train.recipe import Recipe, load_recipe, recipe_names
 from videolm.train.run import Run, layouts_of, vocabulary_of
 
@@ -185,6 +186,21 @@ def test_decoder_training_leaves_the_codes_and_is_gone_on_with(tmp_path: Path) -
     again = Run(recipe, resume=True).tokenizer()
     assert not (run.folder / "tokenizer_training").exists()  # the first stage was not run again
     assert torch.equal(again.decode(codes), trained.decode(codes))
+
+
+def test_the_decoder_of_a_trained_tokenizer_learns_on_clips_of_two_sizes(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        f"summary: a decoder\nout: {tmp_path}/run\ntokenizer: {{pretrained: {tiny_model}}}\nformats: [[17, 32, 32]]\n"
+        "data: {kind: shapesworld, clips: 8, validation_clips: 4}\ntokenizer_formats: [[17, 32, 32], [17, 64, 64]]\n"
+        "decoder_training: {steps: 2, batch: 4, validate_every: 2, validation_clips: 2}\n"
+    )
+    run = Run(load_recipe(str(path)))
+    before, after = find_tokenizer(tiny_model), find_tokenizer(run.train())
+    for side in (32, 64):
+        clip = run.source("video", "train", shape=Format(17, side, side))[0].media.to_tensor()[None]
+        codes = before.encode(clip)
+        assert torch.equal(after.encode(clip), codes) and not torch.allclose(after.decode(codes), before.decode(codes))
 
 
 def test_what_is_wrong_with_a_tasks_data_is_said_before_anything_is_trained(tmp_path: Path) -> None:
