@@ -128,11 +128,12 @@ def test_noise_at_sampling_is_told_to_the_model(run: Run) -> None:
 
 def test_the_clip_is_enlarged_from_the_codes_that_it_is_shown(make: Make, given_to: Given) -> None:
     """Noised ones too, so that both say the same."""
-    model, seen = make(enlarged=True), list[Tensor]()
+    model, seen = make(enlarged=True, enlarged_size=6), list[Tensor]()
 
     def enlarge(low: Tensor) -> Tensor:
         seen.append(low)
-        return low.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        large = low.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        return large[..., None].expand(-1, -1, -1, -1, 6) / 60
 
     given = {name: value[0] for name, value in given_to(1).items() if name in ("codes", "hidden", "low", "text")}
 

@@ -15,13 +15,15 @@ def test_clips_are_enlarged_frame_by_frame() -> None:
     torch.testing.assert_close(large[1, :, 3], one[0].clamp(-1, 1))
 
 
-def test_codes_are_those_of_what_the_small_ones_show_enlarged() -> None:
+def test_what_is_seen_is_of_what_the_small_codes_show_enlarged() -> None:
     torch.manual_seed(0)
     config = MagvitV2Config(base_channels=16, multipliers=(1, 1), temporal_down=(False,), patch=(4, 4), norm_groups=0)
     tokenizer = MagvitV2(config).eval()
     codes = torch.randint(tokenizer.codebook_size, (2, 3, 2, 3))
     found = Enlarge(tokenizer)(codes)
-    assert found.shape == (2, 3, 4, 6)
+    assert found.shape == (2, 3, 4, 6, Enlarge.size(tokenizer)) and Enlarge.size(tokenizer) == 36
     with torch.inference_mode():
         shown = enlarged(tokenizer.decode(codes[1:]).clamp(-1, 1))
-        assert torch.equal(found[1:], tokenizer.encode(shown))
+        latents, vectors = found[1:].chunk(2, -1)
+        assert torch.equal(tokenizer.quantizer.codes(latents), tokenizer.encode(shown))
+        assert torch.equal(vectors, tokenizer.quantizer.vectors(tokenizer.encode(shown)))

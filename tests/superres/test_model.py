@@ -17,14 +17,16 @@ Given = Callable[..., dict[str, Tensor]]
 
 @torch.inference_mode()
 def test_the_enlarged_clip_counts_where_the_small_one_is_given(make: Make, given_to: Given) -> None:
-    model, given = make(enlarged=True), given_to()
-    one, other = given["codes"], 59 - given["codes"]
+    model, given = make(enlarged=True, enlarged_size=6), given_to()
+    one, other = torch.randn(2, 2, *GRID, 6)
     low = given["low"].clone()
     low[1] = -1
     found = [model(**{**given, "low": low}, enlarged=each) for each in (one, other)]
     assert not torch.allclose(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
     with pytest.raises(ValueError, match="not given"):
-        make(enlarged=True, low=False)
+        make(enlarged=True, enlarged_size=6, low=False)
+    with pytest.raises(ValueError, match="both or neither"):
+        make(enlarged=True)
 
 
 @torch.inference_mode()

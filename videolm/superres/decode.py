@@ -97,7 +97,7 @@ def fill(
         if model.config.enlarged:
             if enlarge is None:
                 raise ValueError("this model is shown the small clip enlarged: give what enlarges it")
-            given["enlarged"] = enlarge(low[None]).expand(count, -1, -1, -1)
+            given["enlarged"] = enlarge(low[None]).expand(count, -1, -1, -1, -1)
         told = sampling.noise if sampling.distrust is None else sampling.distrust
         given["rate"] = torch.full((count,), told, device=low.device)
     if text is not None and len(text):

@@ -17,17 +17,27 @@ def enlarged(clips: Tensor) -> Tensor:
 
 
 class Enlarge:
-    """Codes of small clips (b, t, h, w) to the codes (b, t, 2 h, 2 w) of what they show, enlarged."""
+    """Codes of small clips (b, t, h, w) to what their tokenizer sees in the clips enlarged, (b, t, 2 h, 2 w, `size`).
+
+    These are its latents, which tell how sure each code is, and the vectors of the codes.
+    """
 
     def __init__(self, tokenizer: VideoTokenizer):
         self.tokenizer = tokenizer
 
+    @staticmethod
+    def size(tokenizer: VideoTokenizer) -> int:
+        """Numbers a place."""
+        return 2 * tokenizer.quantizer.dim
+
     @torch.inference_mode()
     def __call__(self, codes: Tensor) -> Tensor:
-        """On the device of `codes`; each clip alone, so that it is the same in any batch."""
-        weights = next(self.tokenizer.parameters())
+        """Float32, on the device of `codes`; each clip alone, so that it is the same in any batch."""
+        tokenizer, weights = self.tokenizer, next(self.tokenizer.parameters())
         found = []
         for own in codes:
-            shown = self.tokenizer.decode(own[None].to(weights.device)).float().clamp(-1, 1)
-            found.append(self.tokenizer.encode(enlarged(shown).to(weights)))
+            shown = tokenizer.decode(own[None].to(weights.device)).float().clamp(-1, 1)
+            latents = tokenizer.encoder(enlarged(shown).to(weights)).movedim(1, -1)
+            vectors = tokenizer.quantizer.vectors(tokenizer.quantizer.codes(latents))
+            found.append(torch.cat([latents, vectors.to(latents)], -1).float())
         return torch.cat(found).to(codes.device)

@@ -28,8 +28,8 @@ class MaskedConfig(WindowedConfig):
     low: bool = True
     """Whether it is prompted by the clip at half the size."""
     enlarged: bool = False
-    """Show it the codes of the small clip enlarged by bicubic interpolation too, place by place. The paper's model is
-    not shown these; it learns far longer."""
+    """Show it, place by place, what the tokenizer sees in the small clip enlarged by bicubic interpolation too. The
+    paper's model is not shown this; it learns far longer."""
 
     @model_validator(mode="after")
     def _halves(self) -> MaskedConfig:
@@ -49,11 +49,15 @@ class MaskedModelConfig(MaskedConfig):
     """Width of the text encoder's embeddings."""
     grid: TokenGrid
     """Codes of the clips that it was trained on, which larger and longer ones are cut into."""
+    enlarged_size: Annotated[int, Field(ge=0)] = 0
+    """Numbers a place of `Enlarge`, where they are shown."""
 
     @model_validator(mode="after")
     def _even(self) -> MaskedModelConfig:
         if self.low:
             half(Window(*self.grid))
+        if self.enlarged != bool(self.enlarged_size):
+            raise ValueError("enlarged_size is of what `enlarged` shows: both or neither")
         return self
 
 
@@ -77,7 +81,7 @@ class MaskedModel(Component):
             self.rate = nn.Parameter(torch.empty(width))
             self.no_low = nn.Parameter(torch.empty(width))
         if config.enlarged:
-            self.enlarged_embedding = CodeEmbedding(width, factors)
+            self.enlarged_proj = nn.Linear(config.enlarged_size, width)
         self.text_proj = nn.Linear(config.text_size, width, bias=False)
         self.no_text = nn.Parameter(torch.empty(width))
         self.transformer = WindowedTransformer(config, low=config.low)
@@ -116,12 +120,12 @@ class MaskedModel(Component):
             rate: (b,) the share of `low` that was drawn anew at random; by default 0.
             text: (b, m, text_size) embeddings.
             text_mask: (b, m) bool, where there is a token; nowhere in a row that goes without.
-            enlarged: (b, t, h, w) codes of the small clip enlarged (`Enlarge`); not counted in a row without `low`.
+            enlarged: (b, t, h, w, enlarged_size) of the small clip (`Enlarge`); not counted in a row without `low`.
         """
         x = torch.where(hidden[..., None], self.mask, self.embedding(codes))
         if self.config.enlarged and low is not None and enlarged is not None:
             shown = (low[:, :1, :1, :1] >= 0)[..., None]
-            x = x + shown * self.enlarged_embedding(enlarged)
+            x = x + shown * self.enlarged_proj(enlarged.to(x.dtype))
         small = self._low(x, low, rate) if self.config.low else None
         return self.transformer(self._marked(x), small, self._text(x, text, text_mask))
 

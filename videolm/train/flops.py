@@ -57,7 +57,7 @@ def masked_row_flops(model: MaskedModel, grid: TokenGrid, text_length: int) -> f
             keys = name.endswith(("k_proj", "v_proj"))
             of_text, of_low = "text_attention" in name and keys, "low_attention" in name and keys
             places = text_length if of_text or name == "text_proj" else codes // 4 if of_low else codes
-            total += places * _linear(each, comes_in=name != "text_proj")
+            total += places * _linear(each, comes_in=not name.endswith(("text_proj", "enlarged_proj")))
     for window in (each.within(grid) for each in config.windows):
         seen = math.prod(window) * (1.25 if config.low else 1) + text_length
         total += config.num_layers / len(config.windows) * 12 * config.hidden_size * codes * seen

@@ -17,6 +17,7 @@ from videolm.model.prefix_lm import PrefixLM
 from videolm.pipeline.folder import outline_audio
 from videolm.sequence import Layout
 from videolm.shapes import Format, TokenGrid
+from videolm.superres.enlarge import Enlarge
 from videolm.superres.model import MaskedModel
 from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
 from videolm.tokenizers.text.t5 import TextEncoder, make_pieces
@@ -168,7 +169,8 @@ class SuperResolutionPlan(Plan):
         length = self.recipe.text_length
         texts = Texts(torch.zeros(rows, length, self.text.d_model), torch.ones(rows, length, dtype=torch.bool))
         everywhere, low = torch.ones_like(codes, dtype=torch.bool), codes[..., ::2, ::2]
-        return Pairs.of(codes, everywhere, low, torch.zeros(rows), texts, codes if self.config.enlarged else None)
+        enlarged = torch.zeros(*codes.shape, Enlarge.size(self.tokenizer)) if self.config.enlarged else None
+        return Pairs.of(codes, everywhere, low, torch.zeros(rows), texts, enlarged)
 
     def recompute(self, module: super_resolution.Objective, on: bool) -> None:
         module.model.transformer.checkpointing = on

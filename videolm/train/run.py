@@ -48,6 +48,7 @@ from videolm.progress import progress
 from videolm.sequence import Layout, lay_out
 from videolm.shapes import Format
 from videolm.superres.decode import Stage
+from videolm.superres.enlarge import Enlarge
 from videolm.superres.model import MaskedModel, MaskedModelConfig
 from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
@@ -546,6 +547,7 @@ def masked_config(recipe: Recipe, tokenizer: VideoTokenizer, text_width: int) ->
     assert recipe.super_resolution is not None
     grid = tokenizer.grid(*recipe.large_formats[0])
     sizes = {"codebook_size": tokenizer.codebook_size, "text_size": text_width, "grid": grid}
+    sizes |= {"enlarged_size": Enlarge.size(tokenizer)} if recipe.super_resolution.enlarged else {}
     return parse(MaskedModelConfig, {**recipe.super_resolution.model_dump(), **sizes})
 
 
