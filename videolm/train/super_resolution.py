@@ -200,8 +200,8 @@ class Objective(nn.Module):
     def forward(self, pairs: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
         codes, hidden, low, rate, text, mask = (to_device(x, self.model) for x in (*pairs[:4], *pairs.texts))
         enlarged = None if pairs.enlarged is None else to_device(pairs.enlarged, self.model)
-        low = low if self.model.config.low else None
-        states = self.model(codes, hidden, low, rate, text, mask, enlarged).flatten(0, 3)
+        prompt = low if self.model.config.low else None
+        states = self.model(codes, hidden, prompt, rate, text, mask, enlarged).flatten(0, 3)
 
         def score(places: Tensor) -> Scores:
             where = to_device(places, self.model)
