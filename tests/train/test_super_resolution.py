@@ -23,7 +23,7 @@ from videolm.superres.decode import MaskedSampling, fill, hidden_share
 from videolm.superres.model import MaskedModel, MaskedModelConfig
 from videolm.train.recipe import load_recipe
 from videolm.train.run import Run
-from videolm.train.super_resolution import MaskedTraining, Objective, Pairs, PairSource, Texts, hide, redrawn_by
+from videolm.train.super_resolution import MaskedTraining, Objective, Pairs, PairSource, Texts, around, hide, redrawn_by
 
 CODES = 16
 
@@ -35,6 +35,7 @@ class Doubled:
 
     def __init__(self, half: bool):
         self.half, self.examples = half, np.arange(200)
+        self.grid = (2, 2, 3) if half else (2, 4, 6)
 
     def read(self, examples: Any) -> Batch:
         small = torch.stack(
@@ -80,6 +81,24 @@ def test_what_is_left_out_and_noised_are_the_shares_asked_for() -> None:
 def test_pictures_are_first_frames() -> None:
     lengths = [source(pictures=0.3).at(step).codes.shape[1] for step in range(100)]
     assert 20 <= lengths.count(1) <= 40 and set(lengths) == {1, 2}
+
+
+def test_parts_are_cut_where_something_is() -> None:
+    codes = torch.zeros(6, 2, 8, 12, dtype=torch.long)
+    low = torch.arange(24).view(1, 1, 4, 6).expand(6, 2, 4, 6)
+    codes[:, 1, 5, 9] = 7
+    codes[5] = 3  # plain
+    parts, below = around(codes, low, (4, 6), torch.Generator().manual_seed(0))
+    assert parts.shape == (6, 2, 4, 6) and below.shape == (6, 2, 2, 3)
+    assert (parts[:5] == 7).flatten(1).any(1).all() and (parts[5] == 3).all()
+    assert torch.equal(below[0, 0], low[0, 0, 1:3, 3:6])  # rows 2 to 6, columns 6 to 12
+
+
+def test_batches_of_parts_have_as_many_codes() -> None:
+    pairs = source(parts=1.0, part=(2, 2), pictures=0.0).at(0)
+    assert pairs.codes.shape == (96, 2, 2, 2) and pairs.low.shape == (96, 2, 1, 1) and len(pairs.rate) == 96
+    shapes = {tuple(source(parts=0.5, part=(2, 12)).at(step).codes.shape) for step in range(20)}
+    assert shapes == {(16, 2, 4, 6), (32, 2, 2, 6)}
 
 
 def test_hidden_codes_are_what_the_schedule_says() -> None:

@@ -40,6 +40,7 @@ from videolm.train.optimizer import OptimizerConfig
 PAIR = CLIP, SMALL = "video", "video.half"
 """Sources of token shards."""
 Share = Annotated[float, Field(ge=0, le=1)]
+Even = Annotated[int, Field(ge=2, multiple_of=2)]
 Redraw = Callable[[Tensor, "Texts", torch.Generator], Tensor]
 """Codes (b, t, h, w) of small clips and their texts to codes that the language model draws in their places."""
 
@@ -64,6 +65,11 @@ class MaskedTraining(TrainingConfig):
     place of any: nearer to what it will be given in use."""
     pictures: Share = 0.1
     """Share of the batches that are of first frames alone."""
+    parts: Share = 0.0
+    """Share of the batches that are of parts of clips, each around a code that is not the clip's commonest: more of what
+    is to be learnt where most of a clip is plain ground. As many more as they are smaller."""
+    part: tuple[Even, Even] = (8, 8)
+    """Height and width of these parts, in codes of the large clip."""
     shown: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the loss at codes that are not hidden, beside 1 at those that are; MAGVIT's is 1 (its eq. 4)."""
     validation_clips: Annotated[int, Field(ge=1)] = 64
@@ -135,17 +141,21 @@ class PairSource:
         config = self.config
         same, own = (np.random.default_rng([self.seed, step, micro, *more]) for more in ((), (rank,)))
         which = int(same.choice(len(self.data), p=self._shares))
-        alone = same.random() < config.pictures
-        numbers = own.choice(self._numbers[which], config.batch)
-        codes, low, texts = self.read(which, numbers, own)
-        keep_text, keep_low = own.random((2, config.batch)) >= np.array([[config.text_dropout], [config.low_dropout]])
-        rate = torch.from_numpy(own.random(config.batch) * config.noise).float()
+        alone, cut = same.random() < config.pictures, same.random() < config.parts
+        _, h, w = self.data[which].shards[CLIP].grid
+        part = (min(h, config.part[0]), min(w, config.part[1])) if cut else (h, w)
+        count = config.batch * h * w // (part[0] * part[1])
+        codes, low, texts = self.read(which, own.choice(self._numbers[which], count), own)
+        keep_text, keep_low = own.random((2, count)) >= np.array([[config.text_dropout], [config.low_dropout]])
+        rate = torch.from_numpy(own.random(count) * config.noise).float()
         generator = torch.Generator().manual_seed(int(own.integers(2**62)))
-        noised = self._noised(low, texts, rate, own.random(config.batch) < config.real, generator)
+        noised = self._noised(low, texts, rate, own.random(count) < config.real, generator)
         if alone:
             codes, noised = codes[:, :1], noised[:, :1]
+        if cut:
+            codes, noised = around(codes, noised, part, generator)
         enlarged = None if self.enlarge is None else self.enlarge(noised)
-        hidden = hide(codes, torch.rand(config.batch, generator=generator), generator)
+        hidden = hide(codes, torch.rand(count, generator=generator), generator)
         shown = torch.from_numpy(keep_low)[:, None, None, None]
         mask = texts.mask & torch.from_numpy(keep_text)[:, None]
         return Pairs.of(codes, hidden, torch.where(shown, noised, -1), rate, texts._replace(mask=mask), enlarged)
@@ -179,6 +189,28 @@ class PairSource:
             rows = torch.from_numpy(real)
             drawn[rows] = self.redraw(low[rows], Texts(*(x[rows] for x in texts)), generator)
         return torch.where(anew, drawn, low)
+
+
+def around(codes: Tensor, low: Tensor, size: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A part (height, width) of each of codes (b, t, h, w), and of the small ones (b, t, h / 2, w / 2) what lies below.
+
+    In its middle, as far as the edges allow, is a place whose code is not the commonest, drawn evenly among these.
+    """
+    found = []
+    for large, small in zip(codes, low, strict=True):
+        busy = (large != large.flatten().mode().values).nonzero()[:, 1:]
+        busy = busy if len(busy) else torch.tensor([[0, 0]])
+        centre = busy[int(torch.randint(len(busy), (), generator=generator))]
+        corner = (
+            2 * (int((at - side // 2).clamp(0, whole - side)) // 2)
+            for at, side, whole in zip(centre, size, large.shape[1:], strict=True)
+        )
+        top, left = corner
+        part = large[:, top : top + size[0], left : left + size[1]]
+        below = small[:, top // 2 : (top + size[0]) // 2, left // 2 : (left + size[1]) // 2]
+        found.append((part, below))
+    parts, below_all = zip(*found, strict=True)
+    return torch.stack(parts), torch.stack(below_all)
 
 
 def hide(codes: Tensor, at: Tensor, generator: torch.Generator) -> Tensor:
