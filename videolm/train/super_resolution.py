@@ -66,8 +66,8 @@ class MaskedTraining(TrainingConfig):
     pictures: Share = 0.1
     """Share of the batches that are of first frames alone."""
     parts: Share = 0.0
-    """Share of the batches that are of parts of clips, each around a code that is not the clip's commonest: more of what
-    is to be learnt where most of a clip is plain ground. As many more as they are smaller."""
+    """Share of the batches that are of parts of clips, each around a code that is not the clip's commonest: where most
+    of a clip is plain ground they have more of what is to be learnt. They are as many more as they are smaller."""
     part: tuple[Even, Even] = (8, 8)
     """Height and width of these parts, in codes of the large clip."""
     shown: Annotated[float, Field(ge=0)] = 0.0
