@@ -36,7 +36,13 @@ def launch(*command: str, processes: int = 1) -> Popen[str]:
     # without what a training in the tests' own process has said of itself
     outside = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
     environment = {**outside, "OMP_NUM_THREADS": "1"}
-    return Popen([sys.executable, *ranks, *command], env=environment, stdout=PIPE, stderr=PIPE, text=True)
+    words = [sys.executable, *ranks, *command]
+    return Popen(words, env=environment, stdout=PIPE, stderr=PIPE, text=True, preexec_fn=heed_interrupts)
+
+
+def heed_interrupts() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so does what that starts: the tests, perhaps."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def start(folder: Path, *flags: str, processes: int = 1, precision: str = "float32") -> Popen[str]:

@@ -238,10 +238,11 @@ class Plan(ABC):
     def activations(self, recompute: bool) -> Activations:
         """What a pass of the largest batch holds, where blocks' activations are kept or computed again."""
         dry, *modules = self._dry
-        batch, found = self.batch(self.largest, self.largest.rows), []
+        found = []
         for module in modules:
             self.recompute(module, recompute)
             with dry.calling():
+                batch = self.batch(self.largest, self.largest.rows)  # without numbers too, or it would count as held
                 found.append(activations(module, batch))
             self.recompute(module, False)
         return Activations(*(self._of_all_layers(one, two) for one, two in zip(*found, strict=True)))

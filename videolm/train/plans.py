@@ -170,7 +170,8 @@ class SuperResolutionPlan(Plan):
         texts = Texts(torch.zeros(rows, length, self.text.d_model), torch.ones(rows, length, dtype=torch.bool))
         everywhere, low = torch.ones_like(codes, dtype=torch.bool), codes[..., ::2, ::2]
         enlarged = torch.zeros(*codes.shape, Enlarge.size(self.tokenizer)) if self.config.enlarged else None
-        return Pairs.of(codes, everywhere, low, torch.zeros(rows), texts, enlarged)
+        places = torch.arange(codes.numel()), torch.arange(0)
+        return Pairs(codes, everywhere, low, torch.zeros(rows), texts, *places, enlarged)
 
     def recompute(self, module: super_resolution.Objective, on: bool) -> None:
         module.model.transformer.checkpointing = on
