@@ -21,9 +21,12 @@ def test_what_is_seen_is_of_what_the_small_codes_show_enlarged() -> None:
     tokenizer = MagvitV2(config).eval()
     codes = torch.randint(tokenizer.codebook_size, (2, 3, 2, 3))
     found = Enlarge(tokenizer)(codes)
-    assert found.shape == (2, 3, 4, 6, Enlarge.size(tokenizer)) and Enlarge.size(tokenizer) == 36
+    assert found.shape == (2, 3, 4, 6, Enlarge.size(tokenizer)) and Enlarge.size(tokenizer) == 36 + 3 * 4 * 8 * 8
     with torch.inference_mode():
         shown = enlarged(tokenizer.decode(codes[1:]).clamp(-1, 1))
-        latents, vectors = found[1:].chunk(2, -1)
+        latents, vectors, pixels = found[1:].split([18, 18, 768], -1)
         assert torch.equal(tokenizer.quantizer.codes(latents), tokenizer.encode(shown))
         assert torch.equal(vectors, tokenizer.quantizer.vectors(tokenizer.encode(shown)))
+    place = pixels.unflatten(-1, (3, 4, 8, 8))[0, :, 2, 5]  # (t, c, f, H, W)
+    assert torch.equal(place[1], shown[0, :, 1:5, 16:24, 40:48])
+    assert torch.equal(place[0], shown[0, :, :1, 16:24, 40:48].expand(-1, 4, -1, -1))

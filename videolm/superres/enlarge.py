@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from videolm.tokenizers.protocol import VideoTokenizer
@@ -19,7 +20,7 @@ def enlarged(clips: Tensor) -> Tensor:
 class Enlarge:
     """Codes of small clips (b, t, h, w) to what their tokenizer sees in the clips enlarged, (b, t, 2 h, 2 w, `size`).
 
-    These are its latents, which tell how sure each code is, and the vectors of the codes.
+    These are its latents, which tell how sure each code is, the vectors of the codes, and the pixels of the place.
     """
 
     def __init__(self, tokenizer: VideoTokenizer):
@@ -28,7 +29,7 @@ class Enlarge:
     @staticmethod
     def size(tokenizer: VideoTokenizer) -> int:
         """Numbers a place."""
-        return 2 * tokenizer.quantizer.dim
+        return 2 * tokenizer.quantizer.dim + 3 * tokenizer.temporal_stride * tokenizer.spatial_stride**2
 
     @torch.inference_mode()
     def __call__(self, codes: Tensor) -> Tensor:
@@ -37,7 +38,14 @@ class Enlarge:
         found = []
         for own in codes:
             shown = tokenizer.decode(own[None].to(weights.device)).float().clamp(-1, 1)
-            latents = tokenizer.encoder(enlarged(shown).to(weights)).movedim(1, -1)
+            clip = enlarged(shown).to(weights)
+            latents = tokenizer.encoder(clip).movedim(1, -1)
             vectors = tokenizer.quantizer.vectors(tokenizer.quantizer.codes(latents))
-            found.append(torch.cat([latents, vectors.to(latents)], -1).float())
+            found.append(torch.cat([latents, vectors.to(latents), self._pixels(clip)], -1).float())
         return torch.cat(found).to(codes.device)
+
+    def _pixels(self, clip: Tensor) -> Tensor:
+        """Of each place of a clip (1, 3, f, H, W); the first frame, which is a place in time alone, so many times."""
+        frames, side = self.tokenizer.temporal_stride, self.tokenizer.spatial_stride
+        whole = torch.cat([clip[:, :, :1].expand(-1, -1, frames - 1, -1, -1), clip], 2)
+        return rearrange(whole, "b c (t f) (h p) (w q) -> b t h w (c f p q)", f=frames, p=side, q=side)

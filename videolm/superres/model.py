@@ -28,8 +28,8 @@ class MaskedConfig(WindowedConfig):
     low: bool = True
     """Whether it is prompted by the clip at half the size."""
     enlarged: bool = False
-    """Show it, place by place, what the tokenizer sees in the small clip enlarged by bicubic interpolation too. The
-    paper's model is not shown this; it learns far longer."""
+    """Show it, place by place, the small clip enlarged by bicubic interpolation too, its pixels and what the tokenizer
+    makes of them. The paper's model is not shown this; it learns far longer."""
 
     @model_validator(mode="after")
     def _halves(self) -> MaskedConfig:
