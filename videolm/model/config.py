@@ -1,8 +1,8 @@
-"""The language model's configuration: one validated class, readable from a recipe and from a saved model."""
+"""Configurations of transformers: validated classes, readable from a recipe and from a saved model."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from transformers import PreTrainedConfig
@@ -12,35 +12,24 @@ from videolm.config import Config, parse
 Positive = Annotated[int, Field(ge=1)]
 
 
-class LMConfig(Config):
-    """The `lm:` section of a recipe. The defaults are VideoPoet's 300M model: 24 x 1024, 16 heads (`configs/lm/`)."""
+class TransformerConfig(Config):
+    """Sizes that all transformers have."""
 
-    hidden_size: Positive = 1024
+    hidden_size: Positive
     """Width."""
-    num_layers: Positive = 24
-    num_heads: Positive = 16
+    num_layers: Positive
+    num_heads: Positive
     intermediate_size: Positive | None = None
     """Width of the SwiGLU; none: 8/3 of the width, rounded up to a multiple of 64 (12 width^2 weights a layer)."""
-    positions: Literal["1d", "axial"] = "axial"
-    """Rotary positions: the place in the row, or (time, height, width) for visual tokens."""
     rope_theta: Annotated[float, Field(gt=1)] = 10000.0
     rope_scale: Annotated[float, Field(gt=0)] = 1.0
     """Radians that the fastest frequency turns from one position to the next."""
-    qk_norm: bool = True
-    """Normalised queries and keys (arXiv 2010.04245), as Qwen3 has them; Llama has none."""
-    qk_gain: Annotated[float, Field(gt=0)] = 1.0
-    """Where the gains of the query and key norms start; attention begins at scores of this squared times sqrt(head_dim)
-    at most."""
-    head: Literal["factorized", "flat"] = "factorized"
-    """p(a) p(b|a) over two halves of a visual code, or one softmax over all ids as in the paper."""
     norm_eps: Annotated[float, Field(gt=0)] = 1e-6
 
     @model_validator(mode="after")
-    def _consistent(self) -> LMConfig:
+    def _even_heads(self) -> Self:
         if self.hidden_size % (2 * self.num_heads):
             raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of 2 * num_heads ({self.num_heads})")
-        if self.qk_gain != 1 and not self.qk_norm:
-            raise ValueError(f"qk_gain {self.qk_gain} is of the norms that qk_norm: false leaves out; set qk_gain to 1")
         return self
 
     @property
@@ -50,6 +39,29 @@ class LMConfig(Config):
     @property
     def mlp_size(self) -> int:
         return self.intermediate_size or -(-self.hidden_size * 8 // 3 // 64) * 64
+
+
+class LMConfig(TransformerConfig):
+    """The `lm:` section of a recipe. The defaults are VideoPoet's 300M model: 24 x 1024, 16 heads (`configs/lm/`)."""
+
+    hidden_size: Positive = 1024
+    num_layers: Positive = 24
+    num_heads: Positive = 16
+    positions: Literal["1d", "axial"] = "axial"
+    """Rotary positions: the place in the row, or (time, height, width) for visual tokens."""
+    qk_norm: bool = True
+    """Normalised queries and keys (arXiv 2010.04245), as Qwen3 has them; Llama has none."""
+    qk_gain: Annotated[float, Field(gt=0)] = 1.0
+    """Where the gains of the query and key norms start; attention begins at scores of this squared times sqrt(head_dim)
+    at most."""
+    head: Literal["factorized", "flat"] = "factorized"
+    """p(a) p(b|a) over two halves of a visual code, or one softmax over all ids as in the paper."""
+
+    @model_validator(mode="after")
+    def _gain_of_norms(self) -> Self:
+        if self.qk_gain != 1 and not self.qk_norm:
+            raise ValueError(f"qk_gain {self.qk_gain} is of the norms that qk_norm: false leaves out; set qk_gain to 1")
+        return self
 
 
 class PrefixLMConfig(PreTrainedConfig):

@@ -7,7 +7,7 @@ and width, which lie over the same part of the picture.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 from einops import rearrange
@@ -15,54 +15,32 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from videolm.config import Config
+from videolm.model.config import TransformerConfig
 from videolm.model.transformer import SwiGLU
 from videolm.model.windows import Kernel, Window, attend, fold, real, unfold
 from videolm.rotary import rotary_table, rotate
 
-Positive = Annotated[int, Field(ge=1)]
 
-
-class WindowedConfig(Config):
+class WindowedConfig(TransformerConfig):
     """A transformer of windows. The default windows are those of VideoPoet's first stage (appendix A.3)."""
 
-    hidden_size: Positive
-    """Width."""
-    num_layers: Positive
-    num_heads: Positive
-    intermediate_size: Positive | None = None
-    """Width of the SwiGLU; none: 8/3 of the width, rounded up to a multiple of 64."""
     windows: Annotated[tuple[Window, ...], Field(min_length=1)] = (
         Window(1, 56, 4),
         Window(1, 8, 32),
         Window(5, 8, 8),
     )
     """(time, height, width) of the windows that layers have in turn."""
-    rope_theta: Annotated[float, Field(gt=1)] = 10000.0
-    rope_scale: Annotated[float, Field(gt=0)] = 1.0
-    """Radians that the fastest frequency turns from one position to the next."""
-    norm_eps: Annotated[float, Field(gt=0)] = 1e-6
     attention: Kernel = "auto"
     """What computes attention: the same but for rounding."""
 
     @model_validator(mode="after")
-    def _whole(self) -> WindowedConfig:
-        if self.hidden_size % (2 * self.num_heads):
-            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of 2 * num_heads ({self.num_heads})")
+    def _whole_turns(self) -> Self:
         if self.num_layers % len(self.windows):
             raise ValueError(f"num_layers {self.num_layers} must be a multiple of the {len(self.windows)} windows")
         for window in self.windows:
             if min(window) < 1:
                 raise ValueError(f"a window's sides are 1 at least, not {tuple(window)}")
         return self
-
-    @property
-    def head_dim(self) -> int:
-        return self.hidden_size // self.num_heads
-
-    @property
-    def mlp_size(self) -> int:
-        return self.intermediate_size or -(-self.hidden_size * 8 // 3 // 64) * 64
 
 
 Table = tuple[Tensor, Tensor]

@@ -7,8 +7,8 @@ up with places that nobody attends to and that are cut away again. A window larg
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any, Literal, NamedTuple, cast
+from functools import cache, partial
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -77,11 +77,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None = None, kernel:
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None) -> Tensor:
-    batch = len(q)
-    mask = None if there is None else there[:, None, None].repeat(batch, 1, 1, 1)  # (b windows, 1, 1, m)
-    q, k, v = (rearrange(x, "b win n heads dim -> (b win) heads n dim") for x in (q, k, v))
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return rearrange(y, "(b win) heads n dim -> b win n heads dim", b=batch)
+    mask = None if there is None else _of_rows(there, len(q))[:, None, None]
+    return _by_rows(partial(F.scaled_dot_product_attention, attn_mask=mask), q, k, v)
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None) -> Tensor:
@@ -91,24 +88,26 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None) -> Tensor:
 
 
 def _flex(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None) -> Tensor:
-    """All windows as one sequence, of which FlexAttention computes the blocks on the diagonal."""
-    windows, n, m = q.shape[1], q.shape[2], k.shape[2]
-    mask = _diagonal(windows, n, m, there, str(q.device))
-    flat = (rearrange(x, "b win n heads dim -> b heads (win n) dim") for x in (q, k, v))
-    y = _compiled_flex(q.is_cuda)(*flat, block_mask=mask)
-    return rearrange(y, "b heads (win n) dim -> b win n heads dim", win=windows)
+    kernel = _compiled_flex(q.is_cuda)
+    if there is None:
+        return _by_rows(kernel, q, k, v)
+    keys = _of_rows(there, len(q))
+
+    def masked(score: Tensor, row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return torch.where(keys[row, key], score, -torch.inf)
+
+    return _by_rows(partial(kernel, score_mod=masked), q, k, v)
 
 
-def _diagonal(windows: int, n: int, m: int, there: Tensor | None, device: str) -> Any:
-    from torch.nn.attention.flex_attention import create_block_mask
+def _of_rows(there: Tensor, batch: int) -> Tensor:
+    """(batch windows, m)."""
+    return there.repeat(batch, 1)
 
-    flat = None if there is None else there.flatten()
 
-    def seen(b: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        own = query // n == key // m
-        return own if flat is None else own & flat[key]
-
-    return create_block_mask(seen, None, None, windows * n, windows * m, device=device)
+def _by_rows(kernel: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """What a kernel for (rows, heads, places, dim) makes of windows."""
+    rows = (rearrange(x, "b win n heads dim -> (b win) heads n dim") for x in (q, k, v))
+    return rearrange(kernel(*rows), "(b win) heads n dim -> b win n heads dim", b=len(q))
 
 
 @cache

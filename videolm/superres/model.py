@@ -13,9 +13,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from videolm.component import Component
+from videolm.model.config import Positive
 from videolm.model.factor import Factors
 from videolm.model.head import CodeHead
-from videolm.model.windowed import Positive, WindowedConfig, WindowedTransformer, half
+from videolm.model.windowed import WindowedConfig, WindowedTransformer, half
 from videolm.model.windows import Window
 from videolm.shapes import TokenGrid
 
