@@ -25,13 +25,18 @@ LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 def add_outputs(parser: argparse.ArgumentParser) -> None:
     """`--out`, `--force` and `--json` of a command that writes one file for each input."""
     parser.add_argument("--out", metavar="DIR", required=True, help="the folder to write in")
-    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a file on stdout")
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """`--model` of a command that needs a tokenizer alone."""
-    parser.add_argument("--model", metavar="DIR", help="a model or tokenizer, or a hub name (default: what ships)")
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """`--force` of a command that writes."""
+    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+
+
+def add_model(parser: argparse.ArgumentParser, what: str = "a model folder") -> None:
+    """`--model`, which may be `what`."""
+    parser.add_argument("--model", metavar="DIR", help=f"{what} or a hub name (default: the one that ships)")
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from videolm.cli.arguments import add_decoding, add_workers, decoding_of, place
+from videolm.cli.arguments import add_decoding, add_model, add_workers, decoding_of, place
 from videolm.cli.output import emit, say
 from videolm.errors import UserError
 from videolm.pipeline.batch import Batch, read_requests
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", metavar="S", type=int, default=0, help="of the first line, one more each (default: 0)"
     )
-    parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
+    add_model(parser)
     add_workers(parser)
     add_decoding(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a call on stdout, when all are done")

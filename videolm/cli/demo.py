@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from videolm import shapesworld
+from videolm.cli.arguments import add_model
 from videolm.cli.output import emit, say
 from videolm.errors import UserError
 from videolm.generate.sampling import generators
@@ -73,7 +74,7 @@ OPEN = False
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", default="demo", help="the folder to write (default: demo)")
-    parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
+    add_model(parser)
     parser.add_argument(
         "--seed", metavar="S", type=int, default=0, help="of a task's first clip, one more each (default: 0)"
     )

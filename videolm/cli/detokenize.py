@@ -23,7 +23,7 @@ OPEN = False
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", metavar="TOKENS", nargs="+", help="a token file, as `videolm tokenize` writes it")
     add_outputs(parser)
-    add_model(parser)
+    add_model(parser, "a model, a tokenizer")
 
 
 def run(args: argparse.Namespace) -> None:

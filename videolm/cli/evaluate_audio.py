@@ -13,7 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
-from videolm.cli.arguments import check_counts
+from videolm.cli.arguments import add_force, add_model, check_counts
 from videolm.cli.evaluate_tokenizer import device_name
 from videolm.cli.output import emit, table
 from videolm.config import parse
@@ -33,15 +33,13 @@ SHAPE = Format(17, 64, 64)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", metavar="DIR", help="a model or audio tokenizer, or a hub name (default: what ships)"
-    )
+    add_model(parser, "a model, an audio tokenizer")
     parser.add_argument("--data", metavar="PATH", help="a folder of films and sounds, or one (default: ShapesWorld)")
     parser.add_argument("--samples", metavar="N", type=int, default=256, help="sounds of two seconds (default: 256)")
     parser.add_argument("--seed", metavar="S", type=int, default=SEED, help=f"of the sounds drawn (default: {SEED})")
     parser.add_argument("--batch", metavar="N", type=int, default=32, help="sounds a batch (default: 32)")
     parser.add_argument("--out", metavar="FILE", help="write the scores as JSON here too")
-    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="the scores as one JSON object on stdout")
 
 

@@ -12,6 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
+from videolm.cli.arguments import add_force
 from videolm.cli.output import emit, table
 from videolm.config import parse, read_yaml
 from videolm.errors import UserError
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the folder of a finished run (`videolm train`)")
     parser.add_argument("--examples", metavar="N", type=int, default=64, help="of each task at most (default: 64)")
     parser.add_argument("--out", metavar="FILE", help="write the scores as JSON here too")
-    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a row on stdout")
 
 

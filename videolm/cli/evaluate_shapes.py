@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from videolm.cli.arguments import add_decoding, decoding_of
+from videolm.cli.arguments import add_decoding, add_force, add_model, decoding_of
 from videolm.cli.output import emit, table
 from videolm.config import parse
 from videolm.errors import UserError
@@ -24,7 +24,7 @@ from videolm.pipeline.folder import model_folder, model_hash
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
+    add_model(parser)
     parser.add_argument("--samples", metavar="N", type=int, default=256, help="clips a task (default: 256)")
     parser.add_argument("--tasks", metavar="A,B", default="", help="only these (default: all that take a prompt)")
     parser.add_argument("--seed", metavar="S", type=int, default=SEED, help=f"of scenes and draws (default: {SEED})")
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="X", help=field.description)
     add_decoding(parser)
     parser.add_argument("--out", metavar="FILE", help="write the scores as JSON here too")
-    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a row on stdout")
 
 

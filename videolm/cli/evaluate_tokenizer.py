@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from videolm.cli.arguments import check_counts
+from videolm.cli.arguments import add_force, add_model, check_counts
 from videolm.cli.output import emit, table
 from videolm.errors import UserError
 from videolm.evaluate.shapes import SEED
@@ -38,7 +38,7 @@ FORMAT, FPS = Format(17, 64, 64), 8.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="DIR", help="a model or tokenizer, or a hub name (default: what ships)")
+    add_model(parser, "a model, a tokenizer")
     parser.add_argument("--data", metavar="PATH", help="a folder of clips, or one (default: ShapesWorld)")
     parser.add_argument(
         "--held-out", metavar="SHARE", type=float, default=0.0, help="only the end of each, kept from training as this"
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", metavar="N", type=int, default=32, help="clips a batch (default: 32)")
     parser.add_argument("--out", metavar="FILE", help="write the scores as JSON here too")
     parser.add_argument("--picture", metavar="FILE", help="the worst, median and best clip beside what came back")
-    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="the scores as one JSON object on stdout")
 
 

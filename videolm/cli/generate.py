@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from videolm.cli.arguments import add_decoding, add_sampling, decoding_of, sampling_of, size
+from videolm.cli.arguments import add_decoding, add_force, add_model, add_sampling, decoding_of, sampling_of, size
 from videolm.cli.output import emit, say
 from videolm.cli.story import add_telling, tell
 from videolm.data.conditions import StructureMaker
@@ -70,9 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sampling(parser)
     add_telling(parser)
     add_decoding(parser)
-    parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
+    add_model(parser)
     parser.add_argument("--out", metavar="PATH", default="outputs/", help="a file or a folder (default: outputs/)")
-    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a clip on stdout")
 
 

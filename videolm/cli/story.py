@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from videolm import shapesworld
-from videolm.cli.arguments import add_decoding, add_sampling, decoding_of, sampling_of
+from videolm.cli.arguments import add_decoding, add_force, add_model, add_sampling, decoding_of, sampling_of
 from videolm.cli.output import emit, say
 from videolm.errors import UserError
 from videolm.files import check_writable
@@ -52,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_telling(parser)
     add_sampling(parser)
     add_decoding(parser)
-    parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
-    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    add_model(parser)
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a clip on stdout, and one of the film")
 
 

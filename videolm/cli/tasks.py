@@ -13,6 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
+from videolm.cli.arguments import add_model
 from videolm.cli.output import emit, table
 from videolm.pipeline.folder import (
     AUDIO_TOKENIZER,
@@ -39,7 +40,7 @@ OPEN = False
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show", metavar="NAME", help="the row layout of one task, with token counts")
-    parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
+    add_model(parser)
     parser.add_argument("--paper", action="store_true", help="no model: all tasks that ship, at VideoPoet's size")
     parser.add_argument("--tasks", metavar="FILE", help="a Python file with tasks of your own")
     parser.add_argument("--json", action="store_true", help="one JSON object a task (with --show: a variant) on stdout")

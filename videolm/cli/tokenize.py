@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", metavar="R", type=float, help="frames a second to read (default: all of the film's)")
     parser.add_argument("--size", metavar="WxH", type=size, help="pixels to cut and resize to (default: the film's)")
     parser.add_argument("--sound", action="store_true", help="the sound of films")
-    add_model(parser)
+    add_model(parser, "a model, a tokenizer")
 
 
 def run(args: argparse.Namespace) -> None:

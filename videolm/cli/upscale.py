@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from videolm.cli.arguments import size
+from videolm.cli.arguments import add_force, add_model, size
 from videolm.cli.output import emit, say
 from videolm.errors import UserError
 from videolm.files import check_writable
@@ -55,9 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", metavar="S", type=float, help="of the film, from its beginning (default: all)")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="(default: 0)")
     add_filling(parser)
-    parser.add_argument("--model", metavar="DIR", help="a model folder or hub name (default: the one that ships)")
+    add_model(parser)
     parser.add_argument("--out", metavar="FILE", help="(default: outputs/large.mp4, or .png)")
-    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
