@@ -17,9 +17,9 @@ from torch import Tensor
 
 from videolm.model.attention import flash, flash_fits
 
-Kernel = Literal["auto", "sdpa", "flash", "flex"]
-"""What computes attention: torch's kernel, the package flash-attn or FlexAttention; "auto": flash-attn where it is
-installed and fits, else torch's."""
+Kernel = Literal["auto", "sdpa", "plain", "flash", "flex"]
+"""What computes attention: torch's kernel, plain products, the package flash-attn or FlexAttention; "auto": flash-attn
+where it is installed and fits, products where a CPU trains (torch's kernel is slow on the way back), else torch's."""
 
 
 class Window(NamedTuple):
@@ -72,13 +72,25 @@ def attend(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None = None, kernel:
         there: (windows, m), the keys that are attended to; by default all.
     """
     if kernel == "auto":
-        kernel = "flash" if there is None and flash_fits(v) else "sdpa"
+        trained = v.device.type == "cpu" and torch.is_grad_enabled() and v.requires_grad
+        kernel = "plain" if trained else "flash" if there is None and flash_fits(v) else "sdpa"
     return KERNELS[kernel](q.to(v.dtype), k.to(v.dtype), v, there)
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None) -> Tensor:
     mask = None if there is None else _of_rows(there, len(q))[:, None, None]
     return _by_rows(partial(F.scaled_dot_product_attention, attn_mask=mask), q, k, v)
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None) -> Tensor:
+    away = None if there is None else ~_of_rows(there, len(q))[:, None, None]
+
+    def products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        scores = q * q.shape[-1] ** -0.5 @ k.mT
+        scores = scores if away is None else scores.masked_fill(away, -torch.inf)
+        return scores.softmax(-1).to(v.dtype) @ v
+
+    return _by_rows(products, q, k, v)
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None) -> Tensor:
@@ -119,6 +131,7 @@ def _compiled_flex(cuda: bool) -> Callable[..., Tensor]:
 
 KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]] = {
     "sdpa": _sdpa,
+    "plain": _plain,
     "flash": _flash,
     "flex": _flex,
 }

@@ -31,7 +31,7 @@ class Enlarge:
         """Numbers a place."""
         return 2 * tokenizer.quantizer.dim + 3 * tokenizer.temporal_stride * tokenizer.spatial_stride**2
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, codes: Tensor) -> Tensor:
         """Float32, on the device of `codes`; each clip alone, so that it is the same in any batch."""
         tokenizer, weights = self.tokenizer, next(self.tokenizer.parameters())
