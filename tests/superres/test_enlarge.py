@@ -22,6 +22,7 @@ def test_what_is_seen_is_of_what_the_small_codes_show_enlarged() -> None:
     codes = torch.randint(tokenizer.codebook_size, (2, 3, 2, 3))
     found = Enlarge(tokenizer)(codes)
     assert found.shape == (2, 3, 4, 6, Enlarge.size(tokenizer)) and Enlarge.size(tokenizer) == 36 + 3 * 4 * 8 * 8
+    assert not found.is_inference()  # what trains may keep it for the way back
     with torch.inference_mode():
         shown = enlarged(tokenizer.decode(codes[1:]).clamp(-1, 1))
         latents, vectors, pixels = found[1:].split([18, 18, 768], -1)
