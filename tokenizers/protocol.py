@@ -93,6 +93,10 @@ class VideoTokenizer(Component):
         self.check_codes(codes)
         return self._decode(codes)
 
+    def decode_vectors(self, vectors: Tensor) -> Tensor:
+        """What `decode` does after looking codes up: (b, t, h, w, dim), which need not be any code's, to a video."""
+        return self._decode_vectors(vectors)
+
     def forward(self, video: Tensor) -> Reconstruction:
         """The differentiable round trip used in training."""
         latents = self.encoder(video).movedim(1, -1)
@@ -138,8 +142,10 @@ class VideoTokenizer(Component):
         return self.quantizer.codes(self.encoder(video, past).movedim(1, -1))
 
     def _decode(self, codes: Tensor, past: Past | None = None) -> Tensor:
-        vectors = self.quantizer.vectors(codes).movedim(-1, 1)
-        return self.decoder(vectors.to(next(self.decoder.parameters()).dtype), past)
+        return self._decode_vectors(self.quantizer.vectors(codes), past)
+
+    def _decode_vectors(self, vectors: Tensor, past: Past | None = None) -> Tensor:
+        return self.decoder(vectors.movedim(-1, 1).to(next(self.decoder.parameters()).dtype), past)
 
     def check_video(self, video: Tensor) -> None:
         """Raise `UserError` unless `video` is (b, 3, f, H, W), not empty, finite and in [-1, 1]."""

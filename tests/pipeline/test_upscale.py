@@ -13,6 +13,7 @@ from videolm.errors import UserError
 from videolm.media import Audio, Image, Video, probe, read_image, read_video, write_image, write_video
 from videolm.pipeline import upscale
 from videolm.pipeline.upscale import Upscaler
+from videolm.superres.decode import Filled
 
 PROMPT = "a small red circle moves right on a white background"
 
@@ -55,9 +56,9 @@ def test_a_clip_of_one_tile_is_what_its_codes_show(model: VideoLM, monkeypatch: 
     low = model.tokenizer.encode(clip.to_tensor()[None])[0]
     given = []
 
-    def known(model: object, codes: torch.Tensor, hidden: torch.Tensor, *rest: object) -> torch.Tensor:
+    def known(model: object, codes: torch.Tensor, hidden: torch.Tensor, *rest: object) -> Filled:
         given.append((codes.shape, bool(hidden.all()), rest[2]))
-        return torch.arange(codes.numel()).view(codes.shape) % 7
+        return Filled(torch.arange(codes.numel()).view(codes.shape) % 7, None)
 
     monkeypatch.setattr(upscale, "fill", known)
     large = model.upscale(clip, generator=seeded())
@@ -73,10 +74,10 @@ def test_tiles_and_chunks_begin_with_what_their_neighbours_have(
 ) -> None:
     seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
-    def known(model: object, codes: torch.Tensor, hidden: torch.Tensor, *rest: object) -> torch.Tensor:
+    def known(model: object, codes: torch.Tensor, hidden: torch.Tensor, *rest: object) -> Filled:
         made = torch.where(hidden, torch.full_like(codes, 1 + len(seen)), codes)
         seen.append((codes.clone(), hidden.clone(), made))
-        return made
+        return Filled(made, None)
 
     monkeypatch.setattr(upscale, "fill", known)
     model.upscale(noise(20, 32, 48), generator=seeded())  # 8 x 12 codes: two tiles; two chunks
@@ -90,16 +91,32 @@ def test_pixels_of_tiles_fade_into_one_another(model: VideoLM, monkeypatch: pyte
     """Where two tiles show two greys, no step is larger than a fade's."""
     shades = iter([-0.5, 0.5])
 
-    def grey(codes: torch.Tensor) -> torch.Tensor:
-        _, t, h, w = codes.shape
+    def grey(vectors: torch.Tensor) -> torch.Tensor:
+        _, t, h, w, _ = vectors.shape
         return torch.full((1, 3, model.tokenizer.frames(t), 8 * h, 8 * w), next(shades))
 
-    monkeypatch.setattr(model.tokenizer, "decode", grey)
+    monkeypatch.setattr(model.tokenizer, "decode_vectors", grey)
     larger = Upscaler(model.tokenizer, model.stages(2))
-    frames = larger._decode(larger.stages[0], torch.zeros(1, 8, 12, dtype=torch.long))
+    frames = larger._decode(larger.stages[0], torch.zeros(1, 8, 12, 12))
     assert frames.shape == (1, 64, 96, 3)
     line = frames[0, 0, :, 0].astype(int)
     assert line[0] == 64 and line[-1] == 191 and np.diff(line).min() >= 0 and np.diff(line).max() <= 128 // 32 + 1
+
+
+def test_what_is_expected_is_shown_where_it_was_drawn(model: VideoLM) -> None:
+    """In a second chunk the frame that the first ended in is as it was, all others are softer than codes."""
+    hard, soft = (
+        [*Upscaler(model.tokenizer, model.stages(2, 2, temperature=0, expected=on))(noise(20).frames, seeded())]
+        for on in (False, True)
+    )
+    assert len(soft) == len(hard) == 20 and not any(map(np.array_equal, hard, soft))
+    stage = model.stages(2, 1, expected=True)[0]
+    larger, low = Upscaler(model.tokenizer, [stage]), torch.zeros(2, 4, 4, dtype=torch.long)
+    first = torch.rand(1, 3, 1, 64, 64, generator=seeded()) * 2 - 1
+    vectors = larger._fill(stage, low, first, None, seeded())
+    own = model.tokenizer.quantizer.vectors(model.tokenizer.encode(first)[0])
+    assert torch.equal(vectors[:1], own)
+    assert not torch.equal(vectors[1:], model.tokenizer.quantizer.vectors(model.tokenizer.quantizer.codes(vectors[1:])))
 
 
 def test_what_is_generated_is_upscaled_from_its_codes(model: VideoLM) -> None:

@@ -21,7 +21,8 @@ Run = Callable[..., Tensor]
 def run(make: Make, given_to: Given) -> Run:
     def filled(sampling: MaskedSampling, seed: int = 0, **changes: Any) -> Tensor:
         given = {name: value[0] for name, value in given_to(1).items() if name in ("codes", "hidden", "low", "text")}
-        return fill(make(), sampling=sampling, generator=torch.Generator().manual_seed(seed), **{**given, **changes})
+        generator = torch.Generator().manual_seed(seed)
+        return fill(make(), sampling=sampling, generator=generator, **{**given, **changes}).codes
 
     return filled
 
@@ -84,6 +85,28 @@ def test_guidance_moves_away_from_what_goes_without(run: Run, make: Make, given_
     assert (found // 8 == raised).float().mean() > 0.9
 
 
+def test_what_is_expected_is_the_mean_over_each_factor(make: Make, given_to: Given) -> None:
+    """Of vectors that tell the factors apart: the likelihoods themselves. Codes that were given keep their vectors."""
+    model = make(codebook_size=64)
+    given = {name: value[0] for name, value in given_to(1).items() if name in ("codes", "hidden", "low", "text")}
+
+    def vectors(codes: Tensor) -> Tensor:
+        one, other = (torch.nn.functional.one_hot(part, 8).float() for part in model.codes.split(codes))
+        return torch.cat([one, other], -1)
+
+    sampling, hidden = MaskedSampling(steps=1, temperature=0), given["hidden"]
+    filled = fill(model, sampling=sampling, generator=torch.Generator(), vectors=vectors, **given)
+    assert filled.expected is not None and filled.expected.shape == (*GRID, 16)
+    assert torch.equal(filled.expected[~hidden], vectors(given["codes"][~hidden]))
+    with torch.inference_mode():
+        codes, low, text = (given[name][None] for name in ("codes", "low", "text"))
+        states = model(codes, hidden[None], low, None, text)[0][hidden]
+        first = model.head.logits(states)
+        second = model.head.logits(states, [filled.codes[hidden] // 8])
+    odds = torch.cat([first.softmax(-1), second.softmax(-1)], -1)
+    torch.testing.assert_close(filled.expected[hidden], odds, atol=1e-5, rtol=1e-4)
+
+
 def test_hidden_codes_fall_as_a_cosine(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = make(), list[int]()
     forward = model.forward
@@ -139,7 +162,8 @@ def test_the_clip_is_enlarged_from_the_codes_that_it_is_shown(make: Make, given_
 
     def run(**changes: Any) -> Tensor:
         sampling = MaskedSampling(steps=2, temperature=0, low_guidance_scale=1.5, **changes)
-        return fill(model, sampling=sampling, generator=torch.Generator().manual_seed(0), enlarge=enlarge, **given)
+        generator = torch.Generator().manual_seed(0)
+        return fill(model, sampling=sampling, generator=generator, enlarge=enlarge, **given).codes
 
     assert not torch.equal(run(), run(noise=1.0))
     assert torch.equal(seen[0][0], given["low"]) and not torch.equal(seen[1], seen[0])

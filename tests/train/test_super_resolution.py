@@ -136,7 +136,7 @@ def test_a_small_model_learns_how_small_clips_become_large() -> None:
     for own, small in zip(codes, low, strict=True):
         for found, given in ((right, small), (blind, None)):
             generator = torch.Generator().manual_seed(0)
-            made = fill(model, torch.zeros_like(own), everywhere, greedy, generator, low=given)
+            made = fill(model, torch.zeros_like(own), everywhere, greedy, generator, low=given).codes
             found.append(float((made == own).float().mean()))
     assert np.mean(right) > 0.97 and np.mean(blind) < 0.2
 

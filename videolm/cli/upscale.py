@@ -69,6 +69,9 @@ def add_filling(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--low-guidance-scale", metavar="G", type=float, help="more: closer to the small clip")
     group.add_argument("--temperature", metavar="T", type=float, help="0: always the likeliest code")
     group.add_argument("--choice-temperature", metavar="T", type=float, help="0: the surest codes stay at every step")
+    group.add_argument(
+        "--expected", action=argparse.BooleanOptionalAction, default=None, help="show the mean of what a code may be"
+    )
     group.add_argument("--distrust", metavar="R", type=float, help="share of the small clip's codes that may be wrong")
 
 
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     out = _target(args, info.kind)
     folder = model_folder(args.model)
     model = VideoLM.from_pretrained(folder)
-    names = ("guidance_scale", "low_guidance_scale", "temperature", "choice_temperature", "distrust")
+    names = ("guidance_scale", "low_guidance_scale", "temperature", "choice_temperature", "expected", "distrust")
     changes = {name: value for name in names if (value := getattr(args, name)) is not None}
     stages = model.stages(args.factor, args.steps, **changes)
     fps = check_fps(args.fps) if args.fps is not None else info.fps or 1.0

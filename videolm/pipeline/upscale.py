@@ -95,8 +95,8 @@ class Upscaler:
             if codes is not None and (last is not None or codes.shape != grid):
                 raise ValueError(f"codes {tuple(codes.shape)} are not those of a clip of one chunk, {tuple(grid)}")
             low = self._encode(stage, clip) if codes is None else codes
-            large = self._fill(stage, low, last, text, generator)
-            pixels = self._decode(stage, large)[:length, : 2 * height, : 2 * width]
+            vectors = self._fill(stage, low, last, text, generator)
+            pixels = self._decode(stage, vectors)[:length, : 2 * height, : 2 * width]
             shown = padded(Video(pixels[-1:], 1.0).to_tensor()[None], 2 * self.tokenizer.spatial_stride)
             yield from pixels[0 if last is None else 1 :]
             last = shown
@@ -117,7 +117,7 @@ class Upscaler:
     def _fill(
         self, stage: Stage, low: Tensor, first: Tensor | None, text: Tensor | None, generator: torch.Generator
     ) -> Tensor:
-        """Codes (t, 2 h, 2 w) of the clip at twice the size of `low` (t, h, w).
+        """Vectors (t, 2 h, 2 w, dim) of the clip at twice the size of `low` (t, h, w): what is decoded.
 
         Args:
             first: its first frame (1, 3, 1, H, W), if it is known.
@@ -127,24 +127,26 @@ class Upscaler:
         hidden = torch.ones_like(codes, dtype=torch.bool)
         if first is not None:
             codes[:1], hidden[:1] = self._encode(stage, first), False
+        look_up, enlarge = self.tokenizer.quantizer.vectors, Enlarge(self.tokenizer)
+        vectors, asked = look_up(codes), look_up if stage.sampling.expected else None
         for tile in _tiles(stage, (2 * h, 2 * w)):
             small = Tile(*(slice(side.start // 2, side.stop // 2) for side in tile))
             part = (slice(None), tile.rows, tile.columns)
             given = low[:, small.rows, small.columns]
             seen = codes[part], hidden[part]
-            codes[part] = fill(
-                stage.model, *seen, stage.sampling, generator, given, text, self.on_step, Enlarge(self.tokenizer)
-            )
-            hidden[part] = False
-        return codes
+            made = fill(stage.model, *seen, stage.sampling, generator, given, text, self.on_step, enlarge, asked)
+            shown = look_up(made.codes) if made.expected is None else made.expected
+            vectors[part] = torch.where(hidden[part][..., None], shown, vectors[part])
+            codes[part], hidden[part] = made.codes, False
+        return vectors
 
-    def _decode(self, stage: Stage, codes: Tensor) -> Pixels:
-        """Frames (f, H, W, 3) of codes (t, h, w), part by part, each faded into those before it."""
-        side, (t, h, w) = self.tokenizer.spatial_stride, codes.shape
+    def _decode(self, stage: Stage, vectors: Tensor) -> Pixels:
+        """Frames (f, H, W, 3) of vectors (t, h, w, dim), part by part, each faded into those before it."""
+        side, (t, h, w) = self.tokenizer.spatial_stride, vectors.shape[:3]
         whole = np.zeros((self.tokenizer.frames(t), h * side, w * side, 3), np.uint8)
         for tile in _tiles(stage, (h, w)):
-            clip = self.tokenizer.decode(codes[None, :, tile.rows, tile.columns])[0].float().clamp(-1, 1).cpu()
-            frames = Video.from_tensor(clip, 1.0).frames
+            clip = self.tokenizer.decode_vectors(vectors[None, :, tile.rows, tile.columns])[0]
+            frames = Video.from_tensor(clip.float().clamp(-1, 1).cpu(), 1.0).frames
             rows, columns = tile.times(side)
             fade = _ramp(rows, OVERLAP * side)[:, None, None] * _ramp(columns, OVERLAP * side)[:, None]
             for there, made in zip(whole[:, rows, columns], frames, strict=True):  # a frame at a time: they are floats

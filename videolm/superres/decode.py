@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from videolm.config import Config
+from videolm.model.factor import Factors
 from videolm.superres.model import MaskedModel
 
 OnStep = Callable[[], None]
@@ -37,6 +38,9 @@ class MaskedSampling(Config):
     """Share of the small clip's codes that are drawn anew at random first, as in training."""
     distrust: Annotated[float, Field(ge=0, le=1)] | None = None
     """The share that the model is told are wrong; by default those of `noise`, which it was told in training."""
+    expected: bool = False
+    """Show the mean of what each code might have been, when it was drawn, in place of the code: nearer to the truth on
+    average, and softer where the model is not sure. The paper shows codes."""
 
 
 class Stage(NamedTuple):
@@ -44,6 +48,18 @@ class Stage(NamedTuple):
 
     model: MaskedModel
     sampling: MaskedSampling
+
+
+class Filled(NamedTuple):
+    """A clip filled in.
+
+    Attributes:
+        codes: (t, h, w).
+        expected: (t, h, w, dim), the mean of their vectors as far as they were drawn; None where it was not asked for.
+    """
+
+    codes: Tensor
+    expected: Tensor | None
 
 
 def hidden_share(at: Tensor | float) -> Tensor:
@@ -73,8 +89,9 @@ def fill(
     text: Tensor | None = None,
     on_step: OnStep | None = None,
     enlarge: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """Codes (t, h, w) with the hidden ones drawn.
+    vectors: Callable[[Tensor], Tensor] | None = None,
+) -> Filled:
+    """The clip with its hidden codes drawn.
 
     Both guidances act together, l = l(-, -) + s_low (l(low, -) - l(-, -)) + s_text (l(low, text) - l(low, -)), from
     forward passes in one batch; those that a scale of 1 makes needless are not made.
@@ -86,6 +103,7 @@ def fill(
         text: (m, text_size), of which every row is a token; none or no row: no text.
         on_step: called after every step.
         enlarge: see `Enlarge`; for models that are shown the small clip enlarged.
+        vectors: of codes, (...) to (..., dim): what `expected` is the mean of. By default there is none.
     """
     passes = _passes(sampling, low is not None, text is not None and len(text) > 0)
     weights = torch.tensor([weight for _, _, weight in passes], device=model.device)[:, None, None]
@@ -106,13 +124,16 @@ def fill(
         given["text_mask"] = prompted[:, None].expand(count, len(text))
     codes, hidden = codes.clone(), hidden.clone()
     first = int(hidden.sum())
+    expected = None if vectors is None else vectors(codes)
     for step in range(sampling.steps):
         places = hidden.nonzero(as_tuple=True)
         if len(places[0]) == 0:
             break
         states = model(codes.expand(count, -1, -1, -1), hidden.expand(count, -1, -1, -1), **given)
-        drawn, sure = _draw(model, states[:, *places], weights, sampling.temperature, generator)
+        drawn, sure, odds = _draw(model, states[:, *places], weights, sampling.temperature, generator)
         codes[places] = drawn
+        if vectors is not None and expected is not None:
+            expected[places] = _mean(model.codes, drawn, odds, vectors)
         at = (step + 1) / sampling.steps
         left = min(int(first * float(hidden_share(at))), len(drawn) - 1) if at < 1 else 0
         sure += sampling.choice_temperature * (1 - at) * _gumbel(sure, generator)
@@ -121,7 +142,7 @@ def fill(
         hidden[tuple(axis[again] for axis in places)] = True
         if on_step is not None:
             on_step()
-    return codes
+    return Filled(codes, expected)
 
 
 def _passes(sampling: MaskedSampling, low: bool, text: bool) -> list[tuple[bool, bool, float]]:
@@ -138,18 +159,38 @@ def _passes(sampling: MaskedSampling, low: bool, text: bool) -> list[tuple[bool,
 
 def _draw(
     model: MaskedModel, states: Tensor, weights: Tensor, temperature: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Codes (m,) for states (passes, m, d), and their log-likelihoods."""
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Codes (m,) for states (passes, m, d), their log-likelihoods, and those (m, n) of all choices of each factor."""
     count, places = states.shape[:2]
-    flat, chosen, sure = states.flatten(0, 1), list[Tensor](), states.new_zeros(places, dtype=torch.float32)
+    flat, chosen, odds = states.flatten(0, 1), list[Tensor](), list[Tensor]()
+    sure = states.new_zeros(places, dtype=torch.float32)
     for _ in model.codes.sizes:
         logits = model.head.logits(flat, [part.repeat(count) for part in chosen]).unflatten(0, (count, places))
         guided = (weights * logits).sum(0).nan_to_num(nan=-torch.inf)  # of codes past the codebook's end
         noised = guided if not temperature else guided / temperature + _gumbel(guided, generator)
         picked = noised.argmax(-1)
-        sure += guided.log_softmax(-1).gather(1, picked[:, None])[:, 0]
+        odds.append(guided.log_softmax(-1, dtype=torch.float32))
+        sure += odds[-1].gather(1, picked[:, None])[:, 0]
         chosen.append(picked)
-    return model.codes.join(chosen), sure
+    return model.codes.join(chosen), sure, odds
+
+
+def _mean(
+    factors: Factors, codes: Tensor, odds: Sequence[Tensor], vectors: Callable[[Tensor], Tensor], at_once: int = 1024
+) -> Tensor:
+    """Vectors (m, dim) of codes (m,), moved by what is expected of each factor where the others are as drawn."""
+    found = []
+    for own, *shares in zip(codes.split(at_once), *(each.split(at_once) for each in odds), strict=True):
+        parts, vector = factors.split(own), vectors(own)
+        mean = vector.clone()
+        for which, share in enumerate(shares):
+            choices = [part[:, None] for part in parts]
+            choices[which] = torch.arange(share.shape[1], device=own.device)[None]
+            others = factors.join(choices)
+            weights = share.masked_fill(others >= factors.size, -torch.inf).softmax(-1).to(vector.dtype)
+            mean += torch.einsum("m n, m n d -> m d", weights, vectors(others.clamp_max(factors.size - 1))) - vector
+        found.append(mean)
+    return torch.cat(found)
 
 
 def _gumbel(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -321,7 +321,7 @@ def _samples(
         start, text = to_device(own, model), to_device(text, model)
         everything = to_device(everywhere, model)
         enlarge = Enlarge(tokenizer)
-        made.append(fill(model, start, everything, sampling, generator, low, text, enlarge=enlarge))
+        made.append(fill(model, start, everything, sampling, generator, low, text, enlarge=enlarge).codes)
     clips = (tokenizer.decode(to_device(x, tokenizer)).float().clamp(-1, 1).cpu() for x in (torch.stack(made), codes))
     first, second = clips
     return first, second
