@@ -54,6 +54,21 @@ def test_folded_attention_is_masked_attention(kernel: Kernel, grid: Grid, sides:
     torch.testing.assert_close(found, dense(x, window, heads=2), atol=1e-5 if device == "cpu" else 2e-2, rtol=1e-4)
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_on_the_way_back_kernels_agree_too(padded: bool) -> None:
+    """Products, which a CPU trains small windows by, and torch's kernel."""
+    torch.manual_seed(0)
+    parts = [torch.randn(2, 3, 10, 2, 8, requires_grad=True) for _ in range(3)]
+    there = torch.arange(10) < torch.tensor([[10], [7], [3]]) if padded else None
+    found = {}
+    for kernel in ("auto", "plain", "sdpa"):
+        y = attend(*parts, there, kernel)  # type: ignore[arg-type]
+        found[kernel] = torch.autograd.grad(y.square().sum(), parts)
+    assert all(torch.equal(a, b) for a, b in zip(found["auto"], found["plain"], strict=True))
+    for own, other in zip(found["plain"], found["sdpa"], strict=True):
+        torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-4)
+
+
 def test_padding_changes_nothing_of_a_whole_model() -> None:
     """Windows that reach past a grid, and the largest that do not, give the same states."""
     torch.manual_seed(0)

@@ -34,6 +34,8 @@ PROMPTS = (
     "a small green cross moves left on a gray background",
     "a large orange diamond shrinks on a black background",
 )
+LARGER = 2
+"""How many of them are shown at twice their height and width too."""
 SCENES = (3, 8)
 """Indices of ShapesWorld scenes whose first frames are given."""
 SCENE_SEED = 2000
@@ -112,11 +114,19 @@ def run(args: argparse.Namespace) -> None:
 def make(model: VideoLM, out: Path, seed: int) -> list[Made]:
     """Generate every clip of the page into `out`; a task's clips have seeds from `seed` on."""
     made: list[Made] = []
-    with progress(3, "demo", "task") as bar:
+    with progress(4 if model.parts.stages else 3, "demo", "task") as bar:
         clips = model(PROMPTS, task="text_to_video", generator=generators(seed, len(PROMPTS))).videos
         for index, (prompt, clip) in enumerate(zip(PROMPTS, clips, strict=True)):
             made.append(Made("text_to_video", prompt, seed + index, "", clip, f"text_to_video-{index}.mp4"))
         bar.update()
+        if model.parts.stages:
+            few = PROMPTS[:LARGER]
+            clips = model(few, task="text_to_video", upscale=2, generator=generators(seed, LARGER)).videos
+            for index, (prompt, clip) in enumerate(zip(few, clips, strict=True)):
+                small = CLIP.format(name=f"text_to_video-{index}.mp4")
+                name = f"super_resolution-{index}.mp4"
+                made.append(Made("super_resolution", prompt, seed + index, small, clip, name))
+            bar.update()
         scenes = [shapesworld.draw_scene(SCENE_SEED, index) for index in SCENES]
         prompts = [shapesworld.caption(scene) for scene in scenes]
         for task in ("image_to_video", "frame_prediction"):

@@ -19,7 +19,10 @@ from videolm.model.attention import flash, flash_fits
 
 Kernel = Literal["auto", "sdpa", "plain", "flash", "flex"]
 """What computes attention: torch's kernel, plain products, the package flash-attn or FlexAttention; "auto": flash-attn
-where it is installed and fits, products where a CPU trains (torch's kernel is slow on the way back), else torch's."""
+where it is installed and fits, products where a CPU trains small windows (torch's kernel is slow on the way back), else
+torch's."""
+SMALL = 1024 * 1024
+"""Scores of a window that products may hold at once."""
 
 
 class Window(NamedTuple):
@@ -73,7 +76,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None = None, kernel:
     """
     if kernel == "auto":
         trained = v.device.type == "cpu" and torch.is_grad_enabled() and v.requires_grad
-        kernel = "plain" if trained else "flash" if there is None and flash_fits(v) else "sdpa"
+        small = q.shape[2] * k.shape[2] <= SMALL
+        kernel = "plain" if trained and small else "flash" if there is None and flash_fits(v) else "sdpa"
     return KERNELS[kernel](q.to(v.dtype), k.to(v.dtype), v, there)
 
 
