@@ -77,12 +77,12 @@ class Table:
         if self.as_json:
             print(json.dumps({**about, **scores}), flush=True)
             return
-        values = [f"{scores[name]:.3f}" if name in scores else "" for name in COLUMNS]
+        digits = {"sharpness": 5}  # a variance of pixels in [0, 1]
+        values = [f"{scores[name]:.{digits.get(name, 3)}f}" if name in scores else "" for name in COLUMNS]
         print(f"| {' | '.join((*map(str, about.values()), *values))} |", flush=True)
 
     def line(self, text: str) -> None:
-        if not self.as_json:
-            print(f"\n{text}")
+        print(json.dumps({"note": text}) if self.as_json else f"\n{text}")
 
 
 if __name__ == "__main__":

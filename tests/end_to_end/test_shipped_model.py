@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from videolm import VideoLM, shapesworld
 from videolm.cli.main import main
-from videolm.evaluate.shapes import evaluate_reconstruction, evaluate_task
+from videolm.evaluate.shapes import evaluate_reconstruction, evaluate_task, scenes
+from videolm.evaluate.super_resolution import from_true_codes
+from videolm.media import Video
+from videolm.metrics import psnr
 from videolm.pipeline.folder import SHIPPED
 from videolm.train.recipe import load_recipe
 
@@ -55,6 +60,62 @@ def test_reconstructions_are_read_right(model: VideoLM) -> None:
     assert scores["psnr"] > 27
     assert scores["colour"] >= 0.95
     assert scores["shape"] >= 0.8
+
+
+def test_super_resolution_is_nearer_to_the_large_clips_than_interpolation(model: VideoLM) -> None:
+    """From the codes of true small clips it goes half of the way to what the codes of the large clips show.
+
+    Of clips whose large codes show more than interpolation does: of fast ones they show less.
+    """
+    compared = from_true_codes(model, 12, seed=77)
+    errors = {name: psnr(clips, compared.clips["true"]) for name, clips in compared.clips.items()}
+    more = errors["ceiling"] > errors["bicubic"]
+    gap, gain = ((errors[name] - errors["bicubic"])[more].mean() for name in ("ceiling", "ours"))
+    assert more.sum() >= 4 and gain > gap / 2
+    scores = compared.scores
+    assert scores["ours"]["shape"] >= scores["bicubic"]["shape"]
+    assert scores["ours"]["sharpness"] > 2 * scores["bicubic"]["sharpness"]
+
+
+def test_tiles_and_chunks_leave_no_seams(model: VideoLM) -> None:
+    """Films twice as high and wide as those trained on, and longer: from one pixel or frame to the next they change by
+    as much, of what the tokenizer's own picture of the large film changes by, across borders as elsewhere."""
+    side = 16 * 8
+    made, best = two_films(model, 6, 77, frames=5, side=side)
+    for axis in (2, 3):
+        assert across_borders(made, best, axis, [96, 128, 224]) == pytest.approx(1, abs=0.1)
+    made, best = two_films(model, 4, 78, frames=33, side=side // 2)
+    assert across_borders(made, best, 1, [17]) == pytest.approx(1, abs=0.1)
+
+
+def two_films(model: VideoLM, samples: int, seed: int, frames: int, side: int) -> list[np.ndarray]:
+    """Films (n, f, 2 side, 2 side, 3) made of small ones, and the large ones as the tokenizer shows them."""
+    made, best = [], []
+    for scene in scenes(samples, "train", seed):
+        small = Video(shapesworld.render(scene, 33, (side, side))[:frames], 8.0)
+        large = Video(shapesworld.render(scene, 33, (2 * side, 2 * side))[:frames], 8.0)
+        made.append(model.upscale(small, shapesworld.caption(scene), generator=seeded(), num_inference_steps=4).frames)
+        best.append(reconstructed(model, large).frames)
+    return [np.stack(films).astype(np.float32) for films in (made, best)]
+
+
+def reconstructed(model: VideoLM, clip: Video) -> Video:
+    with torch.inference_mode():
+        pixels = model.tokenizer.decode(model.tokenizer.encode(clip.to_tensor()[None]))[0]
+    return Video.from_tensor(pixels.clamp(-1, 1), clip.fps)
+
+
+def across_borders(made: np.ndarray, best: np.ndarray, axis: int, borders: list[int]) -> float:
+    """How much of its change in the best film a film shows across borders (where a part begins), over elsewhere."""
+    others = tuple(other for other in range(5) if other != axis)
+    changes = np.stack([np.abs(np.diff(films, axis=axis)).mean(others) for films in (made, best)])
+    here = np.isin(np.arange(changes.shape[1]) + 1, borders)
+    there, elsewhere = changes[:, here].sum(1), changes[:, ~here].sum(1)
+    return float(there[0] / there[1] / (elsewhere[0] / elsewhere[1]))
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
 
 
 def test_the_demo_shows_prompt_and_clip_side_by_side(tmp_path: Path) -> None:

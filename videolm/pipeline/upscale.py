@@ -3,8 +3,9 @@
     frames ──► codes ──► (fill in twice the grid) ──► codes ──► frames
 
 A chunk is as long as the clips that the stage was trained on, and begins with the frame that the one before ended in,
-whose codes are given. A tile begins with the codes that its neighbours have where they overlap. So what is made goes on
-across both. Pixels of tiles are faded into one another.
+whose codes are given. A tile begins with the codes that its neighbours have where they overlap, but for those at their
+very edge, drawn without what lies beyond, which it draws again. So what is made goes on across both. Pixels of tiles
+are faded into one another.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from videolm.tokenizers.protocol import VideoTokenizer
 
 OVERLAP = 4
 """Codes that neighbouring tiles have in common."""
+EDGE = 2
+"""Those of them at a tile's end that the next tile draws again."""
 MARGIN = 4
-"""Codes around a part of a picture that is coded apart."""
+"""Codes around a part of a picture that is coded or enlarged apart."""
 
 
 class Upscaler:
@@ -110,7 +113,7 @@ class Upscaler:
             wide = tile.wider(MARGIN, (grid.h, grid.w))
             rows, columns = wide.times(side)
             found = self.tokenizer.encode(clip[..., rows, columns].to(weights))[0]
-            inside = Tile(*(slice(a.start - b.start, a.stop - b.start) for a, b in zip(tile, wide, strict=True)))
+            inside = tile.within(wide)
             codes[:, tile.rows, tile.columns] = found[:, inside.rows, inside.columns]
         return codes
 
@@ -127,18 +130,33 @@ class Upscaler:
         hidden = torch.ones_like(codes, dtype=torch.bool)
         if first is not None:
             codes[:1], hidden[:1] = self._encode(stage, first), False
-        look_up, enlarge = self.tokenizer.quantizer.vectors, Enlarge(self.tokenizer)
+        look_up = self.tokenizer.quantizer.vectors
         vectors, asked = look_up(codes), look_up if stage.sampling.expected else None
         for tile in _tiles(stage, (2 * h, 2 * w)):
             small = Tile(*(slice(side.start // 2, side.stop // 2) for side in tile))
-            part = (slice(None), tile.rows, tile.columns)
-            given = low[:, small.rows, small.columns]
-            seen = codes[part], hidden[part]
+            part, enlarge = (slice(None), tile.rows, tile.columns), self._enlarger(low, small)
+            seen, given = (codes[part], hidden[part]), low[:, small.rows, small.columns]
             made = fill(stage.model, *seen, stage.sampling, generator, given, text, self.on_step, enlarge, asked)
             shown = look_up(made.codes) if made.expected is None else made.expected
             vectors[part] = torch.where(hidden[part][..., None], shown, vectors[part])
-            codes[part], hidden[part] = made.codes, False
+            codes[part] = made.codes
+            sides = zip(tile, (2 * h, 2 * w), strict=True)
+            sure = (slice(side.start, side.stop - (EDGE if side.stop < whole else 0)) for side, whole in sides)
+            hidden[slice(None), *sure] = False
         return vectors
+
+    def _enlarger(self, low: Tensor, tile: Tile) -> Callable[[Tensor], Tensor]:
+        """What a model is shown of a tile of small codes (t, h, w), enlarged with what lies around it."""
+        wide, enlarge = tile.wider(MARGIN, (low.shape[1], low.shape[2])), Enlarge(self.tokenizer)
+        rows, columns = inside = tile.within(wide)
+
+        def enlarged(own: Tensor) -> Tensor:
+            whole = low[None, :, wide.rows, wide.columns].repeat(len(own), 1, 1, 1)
+            whole[:, :, rows, columns] = own
+            doubled = inside.times(2)
+            return enlarge(whole)[:, :, doubled.rows, doubled.columns]
+
+        return enlarged
 
     def _decode(self, stage: Stage, vectors: Tensor) -> Pixels:
         """Frames (f, H, W, 3) of vectors (t, h, w, dim), part by part, each faded into those before it."""

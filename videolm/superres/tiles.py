@@ -17,6 +17,10 @@ class Tile(NamedTuple):
         """The same part of a grid that is so many times as large."""
         return Tile(*(slice(side.start * factor, side.stop * factor) for side in self))
 
+    def within(self, whole: Tile) -> Tile:
+        """The same part, of a tile that it lies in."""
+        return Tile(*(slice(a.start - b.start, a.stop - b.start) for a, b in zip(self, whole, strict=True)))
+
     def wider(self, margin: int, size: tuple[int, int]) -> Tile:
         """With a margin all around, as far as the grid reaches."""
         pairs = zip(self, size, strict=True)
