@@ -49,13 +49,14 @@ def main() -> None:
     for text, low in GUIDANCE:
         scores = from_true_codes(model, args.few, guidance_scale=text, low_guidance_scale=low).scores["ours"]
         tell.row(scores, **{"scale of text": text, "scale of the small clip": low})
-    tell.begin("codes corrupted", "share told")
+    tell.begin("codes corrupted", "bicubic, dB", "share told")
     for corrupted, told in NOISE:
         compared = from_true_codes(model, args.few, corrupted=corrupted, distrust=told)
-        tell.row(compared.scores["ours"], **{"codes corrupted": corrupted, "share told": told})
+        about = {"codes corrupted": corrupted, "bicubic, dB": round(compared.scores["bicubic"]["psnr"], 2)}
+        tell.row(compared.scores["ours"], **about, **{"share told": told})
     if args.picture:
         rows = []
-        for index in range(4):
+        for index in range(2):
             for name in ("bicubic", "ours", "ceiling", "true"):
                 rows.append((f"{name}, of true codes", Video.from_tensor(true.clips[name][index], 8.0)))
             for name in ("bicubic", "ours"):

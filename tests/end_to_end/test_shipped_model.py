@@ -44,6 +44,9 @@ def test_the_recipe_on_its_card_is_the_one_it_has(model: VideoLM) -> None:
     assert model.lm.config.lm == recipe.lm
     assert model.tasks == recipe.task_set
     assert model.sampling == recipe.sampling
+    upscale = load_recipe("shapesworld/upscale")
+    (stage,) = model.parts.stages
+    assert stage.sampling == upscale.super_resolution_sampling
 
 
 def test_clips_do_what_their_captions_say(model: VideoLM) -> None:

@@ -56,17 +56,18 @@ def test_folded_attention_is_masked_attention(kernel: Kernel, grid: Grid, sides:
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_on_the_way_back_kernels_agree_too(padded: bool) -> None:
-    """Products, which a CPU trains small windows by, and torch's kernel."""
+    """Products, which a CPU trains small windows by in bfloat16, and torch's kernel."""
     torch.manual_seed(0)
-    parts = [torch.randn(2, 3, 10, 2, 8, requires_grad=True) for _ in range(3)]
     there = torch.arange(10) < torch.tensor([[10], [7], [3]]) if padded else None
-    found = {}
-    for kernel in ("auto", "plain", "sdpa"):
-        y = attend(*parts, there, kernel)  # type: ignore[arg-type]
-        found[kernel] = torch.autograd.grad(y.square().sum(), parts)
-    assert all(torch.equal(a, b) for a, b in zip(found["auto"], found["plain"], strict=True))
-    for own, other in zip(found["plain"], found["sdpa"], strict=True):
-        torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-4)
+    for dtype, chosen, bounds in ((torch.float32, "sdpa", (1e-5, 1e-4)), (torch.bfloat16, "plain", (0.05, 0.05))):
+        parts = [torch.randn(2, 3, 10, 2, 8, dtype=dtype, requires_grad=True) for _ in range(3)]
+        found = {}
+        for kernel in ("auto", "plain", "sdpa"):
+            y = attend(*parts, there, kernel)  # type: ignore[arg-type]
+            found[kernel] = torch.autograd.grad(y.square().sum(), parts)
+        assert all(torch.equal(a, b) for a, b in zip(found["auto"], found[chosen], strict=True))
+        for own, other in zip(found["plain"], found["sdpa"], strict=True):
+            torch.testing.assert_close(own, other, atol=bounds[0], rtol=bounds[1])
 
 
 def test_padding_changes_nothing_of_a_whole_model() -> None:

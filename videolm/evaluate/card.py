@@ -122,7 +122,7 @@ def score_table(scores: dict[str, dict[str, float]]) -> str:
 def stage_table(scores: dict[str, dict[str, float]]) -> str:
     """Scores of super-resolution by row as a Markdown table: dB, and shares in percent."""
     lines = ["| | " + " | ".join(LARGE).replace("_", " ") + " |", "| --- |" + " --- |" * len(LARGE)]
-    form = {"psnr": "{:.2f} dB", "sharpness": "{:.4f}"}
+    form = {"psnr": "{:.2f} dB", "sharpness": "{:.5f}"}
     for row, values in scores.items():
         cells = [form.get(name, "{:.1%}").format(values[name]) if name in values else "–" for name in LARGE]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")

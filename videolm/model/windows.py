@@ -19,8 +19,8 @@ from videolm.model.attention import flash, flash_fits
 
 Kernel = Literal["auto", "sdpa", "plain", "flash", "flex"]
 """What computes attention: torch's kernel, plain products, the package flash-attn or FlexAttention; "auto": flash-attn
-where it is installed and fits, products where a CPU trains small windows (torch's kernel is slow on the way back), else
-torch's."""
+where it is installed and fits, products where a CPU trains small windows in bfloat16 (in which torch's kernel is slow on
+the way back), else torch's."""
 SMALL = 1024 * 1024
 """Scores of a window that products may hold at once."""
 
@@ -75,9 +75,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None = None, kernel:
         there: (windows, m), the keys that are attended to; by default all.
     """
     if kernel == "auto":
-        trained = v.device.type == "cpu" and torch.is_grad_enabled() and v.requires_grad
+        trained = torch.is_grad_enabled() and v.requires_grad
+        slow = trained and v.device.type == "cpu" and v.dtype == torch.bfloat16
         small = q.shape[2] * k.shape[2] <= SMALL
-        kernel = "plain" if trained and small else "flash" if there is None and flash_fits(v) else "sdpa"
+        kernel = "plain" if slow and small else "flash" if there is None and flash_fits(v) else "sdpa"
     return KERNELS[kernel](q.to(v.dtype), k.to(v.dtype), v, there)
 
 
