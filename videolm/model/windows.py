@@ -19,7 +19,7 @@ from videolm.model.attention import flash, flash_fits
 
 Kernel = Literal["auto", "sdpa", "plain", "flash", "flex"]
 """What computes attention: torch's kernel, plain products, the package flash-attn or FlexAttention; "auto": flash-attn
-where it is installed and fits, products where a CPU trains small windows in bfloat16 (in which torch's kernel is slow on
+where it is installed and fits, products where a CPU trains small windows in bfloat16 (where torch's kernel is slow on
 the way back), else torch's."""
 SMALL = 1024 * 1024
 """Scores of a window that products may hold at once."""
