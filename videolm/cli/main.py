@@ -25,6 +25,7 @@ COMMANDS = {
     "story": "make a film of several scenes",
     "upscale": "make a clip larger",
     "batch": "make the clips of a file of prompts",
+    "serve": "an HTTP API and a page",
     "prepare": "raw media to token shards",
     "estimate": "what a training takes: memory, time, storage",
     "train": "run a recipe: from raw clips to a model",

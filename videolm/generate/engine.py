@@ -80,6 +80,14 @@ class Decoder:
             self._waiting.append(row)
         self._admit()
 
+    def drop(self, rows: Iterable[Row]) -> None:
+        """Give up rows; those that are done already, or were never added, are passed over."""
+        gone = set(rows)
+        self._waiting = deque(row for row in self._waiting if row not in gone)
+        for row in [row for row in self._slots if row in gone]:
+            self._free += self._slots.pop(row)
+        self._admit()
+
     @property
     def busy(self) -> bool:
         return bool(self._slots)

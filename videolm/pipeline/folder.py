@@ -199,13 +199,29 @@ def _named(folder: Path, kind: str, known: Iterable[str]) -> str:
     return name
 
 
+class Outline(NamedTuple):
+    """What a model can do, read without its weights."""
+
+    tasks: TaskSet
+    sampling: Sampling
+    factors: tuple[int, ...]
+    """Of height and width, that super-resolution reaches; 1 is without it."""
+
+
+def load_outline(folder: Path) -> Outline:
+    """What a model directory says that it can do. Raises `UserError` as `load_model` does."""
+    index = load_index(folder)
+    sampling = parse(Sampling, index.get("sampling", {}), source=str(folder / INDEX))
+    stages = next(number for number, name in enumerate(stage_names()) if name not in index)
+    return Outline(load_tasks(folder), sampling, tuple(2**number for number in range(stages + 1)))
+
+
 def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
     """Read a model directory.
 
     Raises `UserError` for a file that is missing, broken or pickled, and for parts that do not fit one another.
     """
-    index = load_index(folder)
-    tasks, vocabulary = load_tasks(folder), load_vocabulary(folder)
+    (tasks, sampling, _), vocabulary = load_outline(folder), load_vocabulary(folder)
     tokenizer = load_tokenizer(folder, dtype)
     text = TextEncoder.from_pretrained(folder / TEXT, dtype)
     require_weights(folder / LM)
@@ -224,7 +240,6 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Parts:
             f"{folder / LM} has {lm.config.vocab_size} ids but {folder / VOCABULARY} {vocabulary.size}: "
             "files of two models are mixed"
         )
-    sampling = parse(Sampling, index.get("sampling", {}), source=str(folder / INDEX))
     return Parts(tokenizer, text, lm, vocabulary, tasks, sampling, audio, stages)
 
 

@@ -22,6 +22,7 @@ from videolm.media.fit import place
 from videolm.tasks import Audio as AudioPart
 from videolm.tasks import Task, Variant, Visual
 from videolm.tasks.masks import hide
+from videolm.tasks.task_set import TaskSet
 from videolm.tasks.views import VIEWS, Masked
 
 ImageInput = Image | PIL.Image.Image | np.ndarray | str | os.PathLike[str]
@@ -51,6 +52,39 @@ def misfit(task: Task, given: Collection[str]) -> str | None:
         return f"{task.name} needs {' and '.join(missing)}"
     surplus = [NAMES[name].partition(" ")[2] for name in sorted(given) if name not in takes]
     return f"{task.name} takes no {surplus[0]}" if surplus else None
+
+
+def choose(
+    tasks: TaskSet,
+    given: Collection[str],
+    task: str | None = None,
+    *,
+    num_frames: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+) -> Variant:
+    """The variant that a call runs. Raises `UserError` where no task or format is so.
+
+    Args:
+        given: names of its inputs: "text", "image", "video", ...
+        task: by default the first that takes exactly these, those that make clips before those that make pictures.
+    """
+    if (height is None) != (width is None):
+        raise UserError("height and width go together")
+    chosen = tasks.get(task) if task else _first_fitting(tasks, given)
+    if said := misfit(chosen, given):
+        raise UserError(said)
+    size = (height, width) if height is not None and width is not None else None
+    return tasks.find(chosen.name, frames=num_frames, size=size)
+
+
+def _first_fitting(tasks: TaskSet, given: Collection[str]) -> Task:
+    found = sorted(tasks.tasks, key=lambda task: task.makes_pictures)
+    for task in found:
+        if not misfit(task, given):
+            return task
+    what = " and ".join(sorted(given)) or "no input"
+    raise UserError(f"no task of this model takes {what} alone; name one: {', '.join(t.name for t in found)}")
 
 
 def taken(task: Task) -> dict[str, bool]:

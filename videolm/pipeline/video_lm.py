@@ -23,7 +23,7 @@ from videolm.generate.sampling import Sampling
 from videolm.media import Video
 from videolm.pipeline.chain import run_chain
 from videolm.pipeline.folder import Parts, load_model, model_folder, save_model
-from videolm.pipeline.inputs import MEDIA, Inputs, asked_for, misfit
+from videolm.pipeline.inputs import MEDIA, Inputs, asked_for, choose
 from videolm.pipeline.job import FrameStream, Job, Options, Prompt, Request, check_names, listed
 from videolm.pipeline.output import OutputType, VideoLMOutput, check_type
 from videolm.pipeline.story import Chunk, Scene, tell
@@ -160,7 +160,7 @@ class VideoLM:
             out = run_chain(self.tasks, task, {**asked, **settings}, self)
             return out if return_dict else (out.frames,)
         job = self.job(prompt=prompt, **options)
-        steps = self._steps([job], callback_on_step_end)
+        steps = self.steps([job], callback_on_step_end)
         if stream:
             if job.stages:
                 raise UserError("frames are streamed as they are decoded, before super-resolution: leave upscale out")
@@ -218,7 +218,7 @@ class VideoLM:
         for job in jobs:
             together[job.layout.length].append(job)
         for alike in together.values():
-            for _ in self._steps(alike):
+            for _ in self.steps(alike):
                 pass
 
     @torch.inference_mode()
@@ -347,25 +347,10 @@ class VideoLM:
         width: int | None = None,
     ) -> Variant:
         """The variant that a call runs: see `Options`. `given` names the inputs: "text", "image", "video", ..."""
-        if (height is None) != (width is None):
-            raise UserError("height and width go together")
-        chosen = self.tasks.get(task) if task else self._task_for(given)
-        if said := misfit(chosen, given):
-            raise UserError(said)
-        size = (height, width) if height is not None and width is not None else None
-        return self.tasks.find(chosen.name, frames=num_frames, size=size)
+        return choose(self.tasks, given, task, num_frames=num_frames, height=height, width=width)
 
-    def _task_for(self, given: Collection[str]) -> Task:
-        """The first task that takes exactly the inputs given, those that make clips before those that make pictures."""
-        tasks = sorted(self.tasks.tasks, key=lambda task: task.makes_pictures)
-        for task in tasks:
-            if not misfit(task, given):
-                return task
-        what = " and ".join(sorted(given)) or "no input"
-        raise UserError(f"no task of this model takes {what} alone; name one: {', '.join(t.name for t in tasks)}")
-
-    def _steps(self, jobs: Sequence[Job], callback: OnStep | None = None) -> Iterator[None]:
-        """Decode jobs whose rows have one length."""
+    def steps(self, jobs: Sequence[Job], callback: OnStep | None = None) -> Iterator[None]:
+        """Decode jobs whose rows have one length, a step each time the next is asked for."""
         rows = [row for job in jobs for row in job.rows]
         decoder = Decoder(self.lm, len(rows[0].ids), self.decoding)
         decoder.add(rows)

@@ -1,0 +1,1 @@
+"""`videolm serve`: the HTTP API, its queue, its workers and its page."""
