@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
+
+from videolm.cli.main import main
 
 PROMPT = "a small red circle moves right on a white background"
 
@@ -75,11 +78,18 @@ class Server:
         return self.get(id)
 
     @property
-    def workers(self) -> list[int]:
-        """Processes that make videos: those that have the model's weights."""
-        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        named = [pid for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        return [int(pid) for pid in named]
+    def workers(self) -> list[psutil.Process]:
+        """Processes that make videos."""
+        return [child for child in self._children if "spawn_main" in " ".join(child.cmdline())]
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the server and its processes have."""
+        return sum(process.memory_info().rss for process in (psutil.Process(self.process.pid), *self._children))
+
+    @property
+    def _children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
 
     def kill(self, sign: int = signal.SIGKILL) -> None:
         self.process.send_signal(sign)
@@ -111,3 +121,12 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
 def server(start: Callable[..., Server], upscaling_model: Path) -> Server:
     """One for tests that leave it as they found it."""
     return start(upscaling_model)
+
+
+@pytest.fixture(scope="session")
+def editing_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, untaught, that makes parts of clips anew."""
+    out = tmp_path_factory.mktemp("runs") / "editing"
+    tasks = "{text_to_video: 1, inpainting_central: 1}"
+    assert main(["train", "shapesworld/tiny", "--out", str(out), "--tasks", tasks]) == 0
+    return out / "model"

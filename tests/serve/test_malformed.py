@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -106,11 +107,11 @@ def requests(rng: random.Random) -> Iterator[dict[str, Any]]:
             types = ("application/json", "multipart/form-data", "multipart/form-data; boundary=x", "text/plain", "")
             yield {"method": "POST", "url": path, "content": cut, "headers": {"content-type": rng.choice(types)}}
         elif kind == 3:
-            name = "".join(rng.choices(string.printable, k=rng.randrange(1, 60)))
+            name = quote("".join(rng.choices(string.printable, k=rng.randrange(1, 60))), safe=rng.choice(["/.;=&", ""]))
             tail = rng.choice(["", "/content", "/events", "/frames/-1", "/frames/99999999999", "/content?variant=x"])
             yield {
                 "method": rng.choice(["GET", "DELETE", "PUT"]),
-                "url": "/v1/videos/" + httpx.URL("/" + name).raw_path.decode()[1:] + tail,
+                "url": f"/v1/videos/{name}{tail}",
             }
         else:
             query = {rng.choice(["limit", "after", "order", "variant"]): str(rng.choice(VALUES))[:500]}
@@ -121,19 +122,10 @@ def requests(rng: random.Random) -> Iterator[dict[str, Any]]:
             }
 
 
-def memory(pid: int) -> int:
-    """Bytes that a process and those it began have."""
-    found = 0
-    for each in [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]:
-        fields = dict(line.split(":", 1) for line in Path(f"/proc/{each}/status").read_text().splitlines())
-        found += int(fields.get("VmRSS", "0 kB").split()[0]) * 1024
-    return found
-
-
 def test_a_thousand_malformed_requests(server: Server, tmp_path: Path) -> None:
     rng, statuses = random.Random(0), list[int]()
     server.over(server.create()["id"])
-    before, outside = memory(server.process.pid), files_beside(server)
+    before, outside = server.memory, files_beside(server)
     for number, request in zip(range(COUNT), requests(rng), strict=False):
         try:
             answer = server.client.request(**request)
@@ -150,7 +142,7 @@ def test_a_thousand_malformed_requests(server: Server, tmp_path: Path) -> None:
     for video in server.client.get("/v1/videos", params={"limit": 100}).json()["data"]:
         server.client.delete(f"/v1/videos/{video['id']}")
     assert server.over(server.create()["id"])["status"] == "completed"
-    assert memory(server.process.pid) < before + 300 * 2**20
+    assert server.memory < before + 300 * 2**20
     assert files_beside(server) == outside and not any("passwd" in str(path) for path in server.data.rglob("*"))
 
 
@@ -202,7 +194,7 @@ def test_a_film_that_never_ends_is_cut_off(strict: Server) -> None:
 
 def test_slow_uploads_are_given_up_and_hold_nobody_else(strict: Server) -> None:
     began = time.monotonic()
-    answer = talk(strict, HEAD + b"content-length: 1000\r\n\r\n", *[b"x"] * 40, pause=0.1)
+    answer = talk(strict, HEAD + b"content-length: 1000\r\n\r\n" + PART, *[b"x"] * 40, pause=0.1)
     assert b" 408 " in answer.splitlines()[0] and time.monotonic() - began < 8
     assert strict.over(strict.create()["id"])["status"] == "completed"
 
@@ -210,5 +202,5 @@ def test_slow_uploads_are_given_up_and_hold_nobody_else(strict: Server) -> None:
 def test_what_is_no_http_is_answered_or_closed(strict: Server) -> None:
     for nonsense in (b"\0" * 100, b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nx: " + b"y" * 10**6):
         answer = talk(strict, nonsense + b"\r\n\r\n")
-        assert not answer or b" 4" in answer.splitlines()[0][:13]
+        assert not answer or answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 4"))
     assert strict.client.get("/health").status_code == 200

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import signal
 import socket
 from pathlib import Path
 
@@ -98,6 +99,7 @@ def run(args: argparse.Namespace) -> None:
         h11_max_incomplete_event_size=2**16,
     )
     with _listening(args.host, args.port) as listening:
+        signal.signal(signal.SIGTERM, lambda *_: None)  # which uvicorn raises again once it has stopped
         say(f"{name} at http://{args.host}:{listening.getsockname()[1]}/")
         uvicorn.Server(config).run([listening])
 

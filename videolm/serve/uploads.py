@@ -10,42 +10,48 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from videolm.errors import UserError
+from videolm.media import Header, probe, read_header
 from videolm.serve.errors import ApiError, too_large
 from videolm.serve.limits import Limits
 
 MEMORY = 4 * 2**30
 """Bytes of address space that looking at a file may take."""
-SECONDS = 20.0
+SECONDS = 10.0
+"""For one file."""
 
 
 class Checker:
-    """Looks at files before they are queued."""
+    """Looks at files before they are queued, one after the other."""
 
     def __init__(self, limits: Limits):
         self._limits = limits
-        self._pool = self._new()
+        self._pool, self._turn = self._new(), asyncio.Lock()
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def kind(self, path: Path, param: str) -> str:
         """ "image", "video" or "audio": what a file is. Raises `ApiError` for one that cannot be used."""
-        pool = self._pool
-        try:
-            work = asyncio.get_running_loop().run_in_executor(pool, look, path, self._limits)
-            kind, wrong, large = await asyncio.wait_for(work, SECONDS)
-        except (BrokenProcessPool, TimeoutError, MemoryError) as error:
-            if self._pool is pool:
-                for process in (pool._processes or {}).values():
-                    process.kill()
-                pool.shutdown(wait=False, cancel_futures=True)
-                self._pool = self._new()
-            raise ApiError(422, "the file cannot be decoded", param=param, code="unreadable_file") from error
+        async with self._turn:
+            kind, wrong, large = await self._look(path, param, again=True)
         if large:
             raise too_large(wrong, param)
         if wrong:
             raise ApiError(422, wrong, param=param, code="unreadable_file")
         return kind
+
+    async def _look(self, path: Path, param: str, again: bool) -> tuple[str, str, bool]:
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._pool, look, path, self._limits)
+            return await asyncio.wait_for(work, SECONDS)
+        except (BrokenProcessPool, TimeoutError, MemoryError) as error:
+            for process in (self._pool._processes or {}).values():
+                process.kill()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = self._new()
+            if again and isinstance(error, BrokenProcessPool):  # it may have ended before
+                return await self._look(path, param, again=False)
+            raise ApiError(422, "the file cannot be decoded", param=param, code="unreadable_file") from error
 
     def _new(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_bounded)
@@ -57,13 +63,11 @@ def _bounded() -> None:
 
 def look(path: Path, limits: Limits) -> tuple[str, str, bool]:
     """(kind, what is wrong with it or nothing, whether it is too large)."""
-    from videolm.media import probe, read_header
-
     try:
         try:
             header = read_header(path)
-        except UserError:
-            header = read_header(path, sound=True)
+        except UserError as error:
+            header = _heard(path, error)
         if header.width * header.height > limits.pixels:
             return "", f"a picture has at most {limits.pixels} pixels here, not {header.width}x{header.height}", True
         if header.seconds > limits.film_seconds:
@@ -73,3 +77,11 @@ def look(path: Path, limits: Limits) -> tuple[str, str, bool]:
     except UserError as error:
         return "", str(error).replace(str(path), "the file"), False
     return header.kind, "", False
+
+
+def _heard(path: Path, error: UserError) -> Header:
+    """The header of a sound, or what was wrong with the file as a film."""
+    try:
+        return read_header(path, sound=True)
+    except UserError:
+        raise error from None

@@ -101,7 +101,7 @@ function preview(name, file, place) {
   if (kind === "image") element.alt = `The ${name.replace("_", " ")} given`;
   else Object.assign(element, { controls: true, muted: true });
   place.replaceChildren(element, Object.assign(document.createElement("small"), { textContent: file.name ?? "from a video made here" }));
-  if (name === "video") element.addEventListener(kind === "image" ? "load" : "loadeddata", () => backdrop(element), { once: true });
+  if (name === "video") follow(element, kind);
 }
 
 // ---- the mask
@@ -110,6 +110,16 @@ const canvas = $("mask"), pen = canvas.getContext("2d");
 const mask = Object.assign(document.createElement("canvas"), { width: 256, height: 256 });
 const painted = mask.getContext("2d");
 let under = null;
+
+// The mask is painted over the frame that the video shows.
+function follow(element, kind) {
+  const draw = () => element.isConnected && backdrop(element);
+  if (kind === "image") element.addEventListener("load", draw);
+  else if (element.requestVideoFrameCallback) {
+    const next = () => { draw(); if (element.isConnected) element.requestVideoFrameCallback(next); };
+    element.requestVideoFrameCallback(next);
+  } else for (const event of ["loadeddata", "seeked", "timeupdate"]) element.addEventListener(event, draw);
+}
 
 function backdrop(element) {
   const width = element.videoWidth || element.naturalWidth, height = element.videoHeight || element.naturalHeight;
@@ -177,7 +187,7 @@ async function maskFile() {
 
 $("task").addEventListener("change", choose);
 $("key").addEventListener("change", () => { sessionStorage.setItem("key", $("key").value.trim()); begin(); });
-$("reset").addEventListener("click", () => { $("form").reset(); state.files = {}; choose(); say(""); });
+$("reset").addEventListener("click", () => { $("form").reset(); state.files = {}; under = null; choose(); say(""); });
 
 function say(text) { $("said").textContent = text; }
 
