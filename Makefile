@@ -68,5 +68,5 @@ $(VENV)/.core: $(VENV)/.torch $(NEEDS)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch $(NEEDS)
-	$(INSTALL) --no-build-isolation -e '.[train,evaluate,conditions,datatrove,lora,dev]'
+	$(INSTALL) --no-build-isolation -e '.[train,evaluate,conditions,datatrove,lora,serve,dev]'
 	@touch $(VENV)/.core $@

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 
 PROMPT = "a small red circle moves right on a white background"
 
@@ -99,12 +100,8 @@ def address(log: Path) -> str:
 
 def memory(pid: int) -> int:
     """Bytes that a process and its children hold."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    found = 0
-    for each in [pid, *map(int, children)]:
-        status = dict(line.split(":", 1) for line in Path(f"/proc/{each}/status").read_text().splitlines())
-        found += 1024 * int(status.get("VmRSS", "0 kB").split()[0])
-    return found
+    server = psutil.Process(pid)
+    return sum(process.memory_info().rss for process in (server, *server.children(recursive=True)))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
 """Servers and workers that die at the worst time lose nothing and serve nothing half made."""
 
+import contextlib
+import io
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from videolm.media import probe
@@ -76,6 +81,48 @@ def test_a_job_that_breaks_its_worker_fails_and_no_other(start: Start, tiny_mode
     more = [server.create(seed=n) for n in range(3)]
     assert server.over(bad["id"], 90)["error"]["code"] == "worker_crashed"
     assert [server.over(job["id"], 90)["status"] for job in (*good, *more)] == ["completed"] * 6
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 3 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only the superuser can mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_is_said_and_outlived(start: Start, tiny_model: Path, small_disk: Path) -> None:
+    server = start(tiny_model, data=small_disk / "data")
+    first = server.over(server.create()["id"])
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    picture = io.BytesIO()
+    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)).save(picture, "png")
+    answer = server.client.post("/v1/videos", data={"prompt": "x"}, files={"input_reference": picture.getvalue()})
+    assert answer.status_code == 507 and answer.json()["error"]["code"] == "storage_full"
+    queued = []
+    for _ in range(20):
+        answer = server.client.post("/v1/videos", json={"prompt": "x"})
+        assert answer.status_code in (200, 507), answer.text
+        queued += [answer.json()["id"]] if answer.status_code == 200 else []
+    assert server.client.get("/health").status_code == 200
+    complete(server, first["id"])
+    assert server.client.delete(f"/v1/videos/{first['id']}").status_code == 200  # which makes room
+    filler.unlink()
+    for id in queued:
+        over = server.over(id)
+        assert over["status"] == "completed" or over["error"]["code"] == "storage_full", over
+    last = server.over(server.create()["id"])
+    assert last["status"] == "completed"
+    complete(server, last["id"])
+    assert not list((server.data / "jobs").glob("new-*"))
+    assert "worker ended" not in [line["message"] for line in server.log]
 
 
 def test_a_server_that_is_told_to_stop_finishes_what_it_has_begun(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import secrets
 import shutil
@@ -28,11 +27,10 @@ from videolm.serve.folders import ID, Folders, Variant
 from videolm.serve.limits import Limits
 from videolm.serve.metrics import Metrics
 from videolm.serve.references import save
-from videolm.serve.store import Record, Store, new_id
+from videolm.serve.store import Record, Store, is_full, new_id
 from videolm.serve.uploads import Checker
 from videolm.serve.workers import Workers
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 T = TypeVar("T")
 POLL = 0.2
 """Seconds between looks at a job that somebody waits for."""
@@ -72,7 +70,7 @@ class Api:
             try:
                 return call(store)
             except sqlite3.OperationalError as error:
-                raise full() if "full" in str(error) else error from error
+                raise full() if is_full(error) else error from error
             finally:
                 store.close()
 
@@ -138,11 +136,11 @@ class Api:
         try:
             room = Path(tempfile.mkdtemp(prefix="new-", dir=self.folders.data / "jobs"))
         except OSError as error:
-            raise full() if error.errno in FULL else error from error
+            raise full() if is_full(error) else error from error
         try:
             yield room
         except OSError as error:
-            raise full() if error.errno in FULL else error from error
+            raise full() if is_full(error) else error from error
         finally:
             shutil.rmtree(room, ignore_errors=True)
 
@@ -271,11 +269,13 @@ class Api:
         expires = time.time() + self.limits.kept_seconds
         await self.stored(lambda store: store.cancel(id, expires))
 
-    async def remove(self, id: str) -> None:
-        """End a job, and remove all of it."""
-        await self.cancel(id)
-        await self.stored(lambda store: store.remove(id))
-        await asyncio.to_thread(self.folders.remove, id)
+    async def remove(self, record: Record) -> None:
+        """End a job, and remove all of it. What is over makes room first, without which nothing can be written down."""
+        if record.over:
+            await asyncio.to_thread(self.folders.remove, record.id)
+        await self.cancel(record.id)
+        await self.stored(lambda store: store.remove(record.id))
+        await asyncio.to_thread(self.folders.remove, record.id)
 
     async def wait(
         self, record: Record, request: Request, silence: float | None = None

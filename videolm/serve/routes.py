@@ -114,8 +114,7 @@ async def retrieve(request: Request, video_id: str) -> Response:
 @router.delete("/v1/videos/{video_id}", summary="Stop a video, and remove what it made")
 async def delete(request: Request, video_id: str) -> Response:
     served = api(request)
-    await served.job(video_id, owner(request))
-    await served.remove(video_id)
+    await served.remove(await served.job(video_id, owner(request)))
     return JSONResponse({"id": video_id, "object": "video.deleted", "deleted": True})
 
 

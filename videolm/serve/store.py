@@ -6,6 +6,7 @@ being made, completed or failed; those that nobody makes any more are put back i
 
 from __future__ import annotations
 
+import errno
 import json
 import secrets
 import sqlite3
@@ -41,6 +42,13 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, number);
 CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, number);
 """
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk is full."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, sqlite3.OperationalError) and "full" in str(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +98,10 @@ class Store:
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")  # what was acknowledged outlives a power cut
-        with self._change():
-            for statement in SCHEMA.split(";"):
-                self._db.execute(statement)
+        if not self._db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'jobs'").fetchone()[0]:
+            with self._change():
+                for statement in SCHEMA.split(";"):
+                    self._db.execute(statement)
 
     def close(self) -> None:
         self._db.close()

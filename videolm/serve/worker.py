@@ -4,16 +4,18 @@ of them into their folders.
 
 from __future__ import annotations
 
-import errno
 import logging
 import queue
 import signal
+import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -23,10 +25,10 @@ from videolm.serve.engine import Shared
 from videolm.serve.folders import Folders
 from videolm.serve.limits import Limits
 from videolm.serve.making import Progress, Stopped, make
-from videolm.serve.store import Record, Store
+from videolm.serve.store import Record, Store, is_full
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 log = logging.getLogger("videolm.serve")
+T = TypeVar("T")
 TICK = 0.1
 """Seconds between reports."""
 
@@ -98,7 +100,23 @@ class _Work:
     def _taken(self) -> list[Record]:
         if any(active.record.attempts > 1 for active in self._active.values()):
             return []  # one that was begun before is made alone
-        return self.store.claim(self.worker.name, self.rows - len(self._active), alone=not self._active)
+        free = self.rows - len(self._active)
+        return (
+            self._written(lambda: self.store.claim(self.worker.name, free, alone=not self._active), patient=False) or []
+        )
+
+    def _written(self, change: Callable[[], T], patient: bool = True) -> T | None:
+        """A change of the store; where the disk is full it waits for room, or (not `patient`) is left."""
+        while True:
+            try:
+                return change()
+            except sqlite3.OperationalError as error:
+                if not is_full(error) or (patient and self._stopping.is_set()):
+                    raise
+                if not patient:
+                    return None
+                log.error("the disk is full")
+                self._stopping.wait(1.0)
 
     def _make(self, active: Active) -> None:
         """In a thread of its own."""
@@ -123,29 +141,32 @@ class _Work:
             del self._active[id]
             expires = time.time() + self.worker.limits.kept_seconds
             if isinstance(out, dict):
-                self.store.complete(id, self.worker.name, out, expires)
+                self._written(partial(self.store.complete, id, self.worker.name, out, expires))
             elif isinstance(out, UserError):
-                self.store.fail(id, "invalid_request", str(out), expires, self.worker.name)
+                self._fail(id, "invalid_request", str(out))
             elif isinstance(out, Stopped):
                 pass
-            elif isinstance(out, OSError) and out.errno in FULL:
-                self.store.fail(id, "storage_full", "the server's disk is full", expires, self.worker.name)
+            elif is_full(out):
+                self._fail(id, "storage_full", "the server's disk is full")
             else:
                 log.error("job failed", exc_info=out, extra={"job": id})
-                self.store.fail(
-                    id, "server_error", "the job failed; the server's log says why", expires, self.worker.name
-                )
+                self._fail(id, "server_error", "the job failed; the server's log says why")
+            if self.store.get(id) is None:  # it was removed, and may have written since
+                self.folders.remove(id)
+
+    def _fail(self, id: str, code: str, message: str) -> None:
+        expires = time.time() + self.worker.limits.kept_seconds
+        self._written(lambda: self.store.fail(id, code, message, expires, self.worker.name))
 
     def _report(self) -> None:
         """Say how far jobs are; stop those that were cancelled or have taken too long."""
         for id, active in list(self._active.items()):
             if time.monotonic() - active.began > self.worker.limits.job_seconds:
                 seconds = f"{self.worker.limits.job_seconds:g}"
-                expires = time.time() + self.worker.limits.kept_seconds
-                self.store.fail(id, "timeout", f"the job took more than {seconds} s", expires, self.worker.name)
+                self._fail(id, "timeout", f"the job took more than {seconds} s")
                 active.progress.stop(Stopped())
         now = {id: (active.progress.share, active.progress.frames) for id, active in self._active.items()}
         news = [(id, *told) for id, told in now.items()]
         if news:
-            for id in self.store.report(news, self.worker.name):
+            for id in self._written(lambda: self.store.report(news, self.worker.name), patient=False) or ():
                 self._active[id].progress.stop(Stopped())
