@@ -13,7 +13,7 @@ from videolm.errors import UserError
 from videolm.files import check_writable
 from videolm.generate.engine import Decoding
 
-DECODING = ("engine", "precision", "window", "compiled")
+DECODING = ("engine", "precision", "window", "rows", "compiled")
 """Settings of `Decoding` that commands take."""
 
 SAMPLING = ("negative_prompt", "guidance_scale", "guide_by", "temperature", "top_k", "top_p")
@@ -59,7 +59,8 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("speed", "how ids are computed")
     for name, choices in (("engine", ("auto", "native", "torch")), ("precision", ("float32", "bfloat16", "int8"))):
         group.add_argument(f"--{name}", choices=choices, help=_help(name))
-    group.add_argument("--window", metavar="N", type=int, help=_help("window"))
+    for name in ("window", "rows"):
+        group.add_argument(f"--{name}", metavar="N", type=int, help=_help(name))
     group.add_argument("--compiled", action="store_true", default=None, help=_help("compiled"))
 
 

@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
 from videolm.pipeline.folder import Outline
-from videolm.serve.asking import REFERENCES, SEEDS, plan, read_fields
+from videolm.serve.asking import REFERENCES, plan, read_fields
 from videolm.serve.errors import ApiError, full
 from videolm.serve.folders import ID, Folders, Variant
 from videolm.serve.limits import Limits
@@ -32,7 +32,7 @@ from videolm.serve.uploads import Checker
 from videolm.serve.workers import Workers
 
 T = TypeVar("T")
-POLL = 0.2
+POLL = 0.1
 """Seconds between looks at a job that somebody waits for."""
 
 
@@ -96,7 +96,7 @@ class Api:
                 raise ApiError(400, 'say which video: a file, or {"id": ...}', param=source)
             given = await self._given(files, room)
             asked, service = read_fields(fields, self.limits), self.service
-            seed = secrets.randbelow(SEEDS)
+            seed = secrets.randbelow(2**32)  # few enough digits to be typed
             made = plan(asked, given, service.outline, service.name, self.limits, seed, extends=extends)
             return await self._add(room, request.state.owner, {**made.request, "given": given}, made.shown)
 

@@ -29,7 +29,7 @@ from videolm.serve.store import Record, Store, is_full
 
 log = logging.getLogger("videolm.serve")
 T = TypeVar("T")
-TICK = 0.1
+TICK = 0.05
 """Seconds between reports."""
 
 

@@ -1,7 +1,7 @@
 // The page of `videolm serve`: a form for every task of the model, and what was made. No build step, nothing from elsewhere.
 
 const $ = (id) => document.getElementById(id);
-const NAMES = { text_to_video: "Text to video" };
+const NOUNS = { text: "a prompt", image: "an image", last_image: "a last image", audio: "sound", structure: "flow and depth" };
 const INPUTS = {
   image: ["image_reference", "First frame", "image/*"],
   last_image: ["last_image_reference", "Last frame", "image/*"],
@@ -47,7 +47,7 @@ async function* events(path, signal) {
 // ---- the form
 
 function words(name) {
-  const text = (NAMES[name] ?? name).replaceAll("_", " ");
+  const text = name.replaceAll("_", " ");
   return text[0].toUpperCase() + text.slice(1);
 }
 
@@ -67,8 +67,9 @@ function choose() {
   $("prompt-row").hidden = !("text" in takes);
   $("prompt").required = takes.text === true;
   const kind = makes === "video" && sound ? "video with sound" : makes;
-  const needs = Object.keys(takes).map((name) => (takes[name] ? "" : "perhaps ") + (name === "text" ? "a prompt" : name.replace("_", " ")));
-  $("task-help").textContent = `Takes ${needs.join(", ") || "nothing"}; makes a ${kind}.`;
+  const named = (needed) => Object.keys(takes).filter((name) => takes[name] === needed).map((name) => NOUNS[name] ?? `a ${name}`).join(" and ");
+  const [needs, may] = [named(true), named(false)];
+  $("task-help").textContent = `Takes ${needs || (may ? "" : "nothing")}${may ? `${needs ? ", and " : ""}${may} if you like` : ""}; makes ${NOUNS[kind] ?? `a ${kind}`}.`;
   const wanted = Object.keys(takes).filter((name) => name in INPUTS);
   for (const name of Object.keys(state.files)) if (!wanted.includes(name)) delete state.files[name];
   $("inputs").replaceChildren(...wanted.map((name) => drop(name, takes[name])));
@@ -262,10 +263,11 @@ function actions(card, video) {
     try {
       await ask(`/v1/videos/${video.id}`, { method: "DELETE" });
       card.stop?.abort();
+      const here = card.contains(document.activeElement);
       card.remove();
       state.cards.delete(video.id);
       $("empty").hidden = state.cards.size > 0;
-      $("results").focus();
+      if (here) $("results").focus();
     } catch (error) { say(error.message); }
   });
   if (video.status !== "completed") return [remove];

@@ -23,7 +23,9 @@ for (const [path, operations] of Object.entries(api.paths)) {
     if (parameters.length) section.append(table(parameters));
     for (const [type, { schema }] of Object.entries(operation.requestBody?.content ?? {})) {
       const fields = Object.entries(schema.properties).map(([name, each]) => [name, each, each.description]);
-      section.append(make("details", "", make("summary", type), table(fields)));
+      const details = make("details", "", make("summary", type), table(fields));
+      details.open = !document.querySelector("details");
+      section.append(details);
     }
     document.getElementById("operations").append(section);
   }
