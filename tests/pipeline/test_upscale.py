@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from videolm.errors import UserError
 from videolm.media import Audio, Image, Video, probe, read_image, read_video, write_image, write_video
 from videolm.pipeline import upscale
 from videolm.pipeline.upscale import Upscaler
-from videolm.superres.decode import Filled
+from videolm.superres.decode import Filled, fill
 
 PROMPT = "a small red circle moves right on a white background"
 
@@ -178,6 +179,31 @@ def test_from_the_command_line(upscaling_model: Path, tmp_path: Path, capsys: py
     assert main(["generate", "--prompt", PROMPT, *wanted, *model]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["width"], told["height"]) == (64, 64) == (probe(out).width, probe(out).height)
+
+
+def test_each_part_of_a_story_is_told_of_its_own_scene(
+    model: VideoLM, upscaling_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks of 17 frames go on from each other's last: they have their middles at frames 8, 24 and 40."""
+    told = list[torch.Tensor]()
+
+    def heard(*given: Any) -> Filled:
+        told.append(torch.empty(0) if given[6] is None else given[6])
+        return fill(*given)
+
+    write_video(noise(16, 32, 32), film := tmp_path / "film.mp4")
+    prompts = tmp_path / "scenes.txt"
+    prompts.write_text(f"2\t{PROMPT}\n2\ta star\n")
+    monkeypatch.setattr(upscale, "fill", heard)
+    out = tmp_path / "story.mp4"
+    words = ["story", "--prompts", str(prompts), "--video", str(film), "--upscale", "2", "--upscale-steps", "1"]
+    assert main([*words, "--out", str(out), "--model", str(upscaling_model)]) == 0
+    assert read_video(out).frames.shape == (48, 64, 64, 3)
+    texts = [model.encode_prompt(prompt)[0][0] for prompt in (PROMPT, "a star")]
+    assert not told[0].numel() and told[1].equal(texts[0]) and told[2].equal(texts[1]) and len(told) == 3
+    words = ["generate", "--prompt", PROMPT, "--seconds", "3", "--upscale", "2", "--upscale-steps", "1"]
+    assert main([*words, "--out", str(out), "--force", "--model", str(upscaling_model)]) == 0
+    assert read_video(out).frames.shape == (24, 64, 64, 3) and told[4].equal(texts[0])
 
 
 @pytest.mark.parametrize(

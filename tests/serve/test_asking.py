@@ -57,7 +57,8 @@ def test_long_clips_are_stories_of_one_scene(outline: Outline) -> None:
     assert wrong(outline, prompt="x", seconds="61").status == 413
     assert wrong(outline, prompt="x", scenes=story).param == "scenes"
     assert wrong(outline, scenes=[{"prompt": "a", "seconds": 1}] * 33).status == 413
-    assert wrong(outline, prompt="x", seconds=5, size="64x64").param == "size"
+    request, shown = asked(outline, prompt="x", seconds=5, size="64x64")
+    assert request["factor"] == 2 and request["scenes"] and shown["size"] == "64x64"
     assert wrong(outline, prompt="x", seconds=5, task="text_to_image+image_to_video").param == "seconds"
 
 

@@ -76,13 +76,15 @@ def test_what_is_made_is_what_python_makes(server: Server, upscaling_model: Path
 
 def test_sizes_stories_chains_and_pictures(server: Server) -> None:
     large = server.create(size="64x64", num_inference_steps=1)
-    story = server.create(prompt=None, scenes=[{"prompt": PROMPT, "seconds": 1}, {"prompt": "a star", "seconds": 2}])
+    scenes = [{"prompt": PROMPT, "seconds": 1}, {"prompt": "a star", "seconds": 2}]
+    story = server.create(prompt=None, scenes=scenes)
+    long = server.create(prompt=None, scenes=scenes, size="64x64", num_inference_steps=1)
     chain = server.create(task="text_to_image+image_to_video")
     still = server.create(task="text_to_image")
-    found = [server.over(each["id"]) for each in (large, story, chain, still)]
-    assert [each["status"] for each in found] == ["completed"] * 4
-    assert [each["size"] for each in found] == ["64x64", "32x32", "32x32", "32x32"]
-    assert [each["seconds"] for each in found] == ["2.125", "3", "2.125", "0.125"]
+    found = [server.over(each["id"]) for each in (large, story, chain, still, long)]
+    assert [each["status"] for each in found] == ["completed"] * 5
+    assert [each["size"] for each in found] == ["64x64", "32x32", "32x32", "32x32", "64x64"]
+    assert [each["seconds"] for each in found] == ["2.125", "3", "2.125", "0.125", "3"]
     answer = server.client.get(f"/v1/videos/{still['id']}/content")
     assert answer.headers["content-type"] == "image/png" and found[3]["kind"] == "image"
     part = server.client.get(f"/v1/videos/{large['id']}/content", headers={"range": "bytes=0-99"})

@@ -54,6 +54,18 @@ def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name in SAMPLING if (value := getattr(args, name)) is not None}
 
 
+def add_upscaling(parser: argparse.ArgumentParser) -> None:
+    """Super-resolution of what a command makes; see `check_upscaling`."""
+    parser.add_argument("--upscale", metavar="N", type=int, help="so many times as high and wide: 2, or 4 (two stages)")
+    parser.add_argument("--upscale-steps", metavar="N", type=int, help="of super-resolution (default: the model's)")
+
+
+def check_upscaling(args: argparse.Namespace) -> None:
+    """Raises `UserError` for steps of nothing."""
+    if args.upscale_steps is not None and args.upscale is None:
+        raise UserError("--upscale-steps goes with --upscale")
+
+
 def add_decoding(parser: argparse.ArgumentParser) -> None:
     """The settings of `Decoding` for a command that generates."""
     group = parser.add_argument_group("speed", "how ids are computed")

@@ -25,7 +25,17 @@ from typing import Any
 
 import numpy as np
 
-from videolm.cli.arguments import add_decoding, add_force, add_model, add_sampling, decoding_of, sampling_of, size
+from videolm.cli.arguments import (
+    add_decoding,
+    add_force,
+    add_model,
+    add_sampling,
+    add_upscaling,
+    check_upscaling,
+    decoding_of,
+    sampling_of,
+    size,
+)
 from videolm.cli.output import emit, say
 from videolm.cli.story import add_telling, tell
 from videolm.data.conditions import StructureMaker
@@ -63,8 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-frames", metavar="N", type=int, help="frames of the clip")
     parser.add_argument("--seconds", metavar="S", type=float, help="make a longer clip, or go on so long from --video")
     parser.add_argument("--size", metavar="WxH", type=size, help="pixels, for example 64x64")
-    parser.add_argument("--upscale", metavar="N", type=int, help="so many times as high and wide: 2, or 4 (two stages)")
-    parser.add_argument("--upscale-steps", metavar="N", type=int, help="of super-resolution (default: the model's)")
+    add_upscaling(parser)
     parser.add_argument("--num-videos", metavar="N", type=int, default=1, help="clips to make (default: 1)")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the first clip; the next ones count up")
     add_sampling(parser)
@@ -84,10 +93,9 @@ def run(args: argparse.Namespace) -> None:
     if args.tasks:
         model.add_tasks(load_tasks(args.tasks))
     name = f"{folder.name}@{model_hash(folder)}"
+    check_upscaling(args)
     if args.seconds is not None:
         return make_long(args, model, name)
-    if args.upscale_steps is not None and args.upscale is None:
-        raise UserError("--upscale-steps goes with --upscale")
     for option in ("overlap", "judge"):
         if getattr(args, option):
             raise UserError(f"--{option} goes with --seconds")
@@ -150,7 +158,7 @@ def run(args: argparse.Namespace) -> None:
 
 def make_long(args: argparse.Namespace, model: VideoLM, name: str) -> None:
     """Films of one scene, a seed each."""
-    for option in ("last_image", "mask", "structure", "depth_model", "flow", "upscale"):
+    for option in ("last_image", "mask", "structure", "depth_model", "flow"):
         if getattr(args, option) is not None:
             raise UserError(f"--seconds makes a clip go on: it takes no --{option.replace('_', '-')}")
     if args.task and "+" in args.task:

@@ -6,6 +6,7 @@ model. The story begins with the first prompt, with --image, or where --video en
 examples:
   videolm story --prompts scenes.txt --out story.mp4
   videolm story --prompts scenes.txt --video clip.mp4 --overlap 9 --out longer.mp4 --json
+  videolm story --prompts scenes.txt --upscale 2 --out large.mp4
   videolm story --prompts scenes.txt --stream | mpv -
 """
 
@@ -21,9 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from videolm import shapesworld
-from videolm.cli.arguments import add_decoding, add_force, add_model, add_sampling, decoding_of, sampling_of
+from videolm.cli.arguments import (
+    add_decoding,
+    add_force,
+    add_model,
+    add_sampling,
+    add_upscaling,
+    check_upscaling,
+    decoding_of,
+    sampling_of,
+)
 from videolm.cli.output import emit, say
 from videolm.errors import UserError
 from videolm.files import check_writable
@@ -32,7 +43,8 @@ from videolm.media import Audio, Video, read_audio, stream_frames, video_chunks,
 from videolm.media.clip import Pixels
 from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import model_folder, model_hash
-from videolm.pipeline.story import Chunk, Scene
+from videolm.pipeline.story import Chunk, Scene, texts
+from videolm.pipeline.upscale import Upscaler
 from videolm.progress import progress
 
 OPEN = False
@@ -49,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio", metavar="FILE", help="what is heard with --video; may be the same file")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="(default: 0)")
     parser.add_argument("--out", metavar="FILE", default="outputs/story.mp4", help="(default: outputs/story.mp4)")
+    add_upscaling(parser)
     add_telling(parser)
     add_sampling(parser)
     add_decoding(parser)
@@ -68,6 +81,7 @@ def add_telling(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     folder = model_folder(args.model)
     model = VideoLM.from_pretrained(folder, decoding=decoding_of(args))
+    check_upscaling(args)
     scenes = read_scenes(Path(args.prompts), model.tasks.formats[0].frames / model.tasks.fps)
     options = {"task": args.task, "image": args.image, "generator": generators(args.seed, 1), **sampling_of(args)}
     tell(args, model, scenes, options, Path(args.out), f"{folder.name}@{model_hash(folder)}")
@@ -79,8 +93,8 @@ def tell(
     """Make a story's film.
 
     Args:
-        args: with `video`, `audio`, `seed`, `force`, `json` and those of `add_telling`.
-        options: of the calls.
+        args: with `video`, `audio`, `force`, `json` and those of `add_upscaling` and `add_telling`.
+        options: of the calls, with a `generator`.
         path: of the film, unless it goes to stdout.
         name: of the model, for the JSON.
     """
@@ -90,7 +104,8 @@ def tell(
         raise UserError("--stream writes the film to stdout, where --json writes: give one")
     if not args.stream and check_writable(path, args.force).suffix.lower() != ".mp4":
         raise UserError(f"cannot write {path}: a long clip is written as .mp4")
-    began, fps = time.monotonic(), model.tasks.fps
+    stages = [] if args.upscale is None else model.stages(args.upscale, args.upscale_steps)
+    began, fps, (generator,) = time.monotonic(), model.tasks.fps, options["generator"]
     film = _Given(model, args.video, args.audio)
     count = 0
 
@@ -108,6 +123,9 @@ def tell(
 
     with progress(round(sum(scene.seconds for scene in scenes) * fps), "story", "frame") as bar:
         frames, audio = _apart(pieces())
+        if stages:
+            told, seeded = texts(model, scenes), torch.Generator().manual_seed(generator.initial_seed())
+            frames = Upscaler(model.tokenizer, stages)(frames, seeded, lambda frame: told(frame - film.frames))
         if args.stream:
             stream_frames(frames, fps, sys.stdout.buffer, audio=audio)
         else:
@@ -116,7 +134,7 @@ def tell(
     if args.json:
         heard = str(path) if audio is not None else None
         record = {"path": str(path), "audio_path": heard, "frames": count, "given": film.frames, "fps": fps}
-        emit({**record, "seed": args.seed, "seconds": seconds, "model": name})
+        emit({**record, "seed": generator.initial_seed(), "seconds": seconds, "model": name})
     elif not args.stream:
         say(f"{path}: {count} frames, {count / fps:.2f} s, made in {seconds:.1f} s")
 

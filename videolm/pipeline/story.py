@@ -9,7 +9,8 @@ Only the last frames are kept, so that memory does not grow with the length. A l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -79,6 +80,19 @@ def tell(model: VideoLM, scenes: Sequence[Scene], overlap: int | None, options: 
         while told.frames < round(stop * model.tasks.fps):
             yield told.add(told.go_on(scene.prompt, new_scene), number, round(stop * model.tasks.fps))
             new_scene = False
+
+
+def texts(model: VideoLM, scenes: Sequence[Scene]) -> Callable[[int], Tensor | None]:
+    """What a stage of super-resolution is told of each frame of one story: its scene's prompt.
+
+    Frames from 0 where the story begins; nothing is known of those before.
+    """
+    stops, told, seconds = list[int](), list[Tensor | None](), 0.0
+    for prompt, length in scenes:
+        seconds += length
+        stops.append(round(seconds * model.tasks.fps))
+        told.append(None if prompt is None else model.encode_prompt(prompt)[0][0])
+    return lambda frame: None if frame < 0 else told[min(bisect_right(stops, frame), len(told) - 1)]
 
 
 def going_on(

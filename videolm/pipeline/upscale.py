@@ -31,6 +31,9 @@ EDGE = 2
 MARGIN = 4
 """Codes around a part of a picture that is coded or enlarged apart."""
 
+Text = Tensor | Callable[[int], Tensor | None] | None
+"""(m, width), embeddings of the prompt's tokens; or those for the frame of a number."""
+
 
 class Upscaler:
     """Stages of super-resolution, one after the other.
@@ -65,13 +68,13 @@ class Upscaler:
         self,
         frames: Iterable[Pixels],
         generator: torch.Generator,
-        text: Tensor | None = None,
+        text: Text = None,
         codes: Tensor | None = None,
     ) -> Iterator[Pixels]:
         """Frames (H, W, 3) uint8 of one size to as many of `factor` times that, as they are made.
 
         Args:
-            text: (m, width), embeddings of the prompt's tokens.
+            text: of the whole, or by frame; a chunk has that of its middle.
             codes: (t, h, w) of a clip that is one chunk at most, in place of coding its frames.
         """
         for stage in self.stages:
@@ -84,10 +87,11 @@ class Upscaler:
         stage: Stage,
         frames: Iterable[Pixels],
         generator: torch.Generator,
-        text: Tensor | None,
+        text: Text,
         codes: Tensor | None,
     ) -> Iterator[Pixels]:
         last: Tensor | None = None
+        start = 0
         for chunk in _chunks(frames, self.tokenizer.frames(stage.model.config.grid.t)):
             length, height, width = chunk.shape[:3]
             clip = padded(Video(chunk, 1.0).to_tensor()[None], self.tokenizer.spatial_stride)
@@ -98,11 +102,12 @@ class Upscaler:
             if codes is not None and (last is not None or codes.shape != grid):
                 raise ValueError(f"codes {tuple(codes.shape)} are not those of a clip of one chunk, {tuple(grid)}")
             low = self._encode(stage, clip) if codes is None else codes
-            vectors = self._fill(stage, low, last, text, generator)
+            told = text(start + length // 2) if callable(text) else text
+            vectors = self._fill(stage, low, last, told, generator)
             pixels = self._decode(stage, vectors)[:length, : 2 * height, : 2 * width]
             shown = padded(Video(pixels[-1:], 1.0).to_tensor()[None], 2 * self.tokenizer.spatial_stride)
             yield from pixels[0 if last is None else 1 :]
-            last = shown
+            last, start = shown, start + length - 1
 
     def _encode(self, stage: Stage, clip: Tensor) -> Tensor:
         """Codes (t, h, w) of a clip (1, 3, f, H, W), each part coded with a margin around it."""

@@ -152,7 +152,7 @@ def plan(
     media = {*given, *(["mask"] if box else [])}
     try:
         names, variant = _variant(asked, media, outline, options, extends)
-        scenes = _scenes(asked, variant, names, factor, outline, limits, extends)
+        scenes = _scenes(asked, variant, names, outline, limits, extends)
     except UserError as error:
         raise ApiError(400, str(error), param="task" if asked.task else None, code="unsupported") from error
     sounds, shape = _sounds(variant.task), variant.format
@@ -214,7 +214,6 @@ def _scenes(
     asked: VideoRequest,
     variant: Variant,
     names: list[str],
-    factor: int,
     outline: Outline,
     limits: Limits,
     extends: bool,
@@ -230,8 +229,6 @@ def _scenes(
         return []
     if sum(length for _, length in scenes) > limits.made_seconds:
         raise too_large(f"clips are at most {limits.made_seconds:g} s long here", "seconds")
-    if factor > 1:
-        raise ApiError(400, "a long clip is made at the model's own size: leave size out", param="size")
     if len(names) > 1:
         raise ApiError(400, "several tasks make a clip of the model's own length: leave seconds out", param="seconds")
     _next(tasks, asked, sound=_sounds(variant.task), shape=shape)

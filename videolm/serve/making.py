@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import torch
 
 from videolm.files import atomic_path
 from videolm.generate.sampling import generators
@@ -14,11 +15,13 @@ from videolm.media import Audio, Image, Video, read_video, write_audio, write_im
 from videolm.media.clip import Pixels
 from videolm.pipeline.chain import run_chain
 from videolm.pipeline.output import VideoLMOutput
-from videolm.pipeline.story import Scene
+from videolm.pipeline.story import Scene, texts
+from videolm.pipeline.upscale import Upscaler
 from videolm.pipeline.video_lm import VideoLM
 from videolm.serve.folders import Folders
 from videolm.serve.limits import Limits
 from videolm.serve.store import Record
+from videolm.superres.decode import Stage
 
 CELLS = 16
 """Pictures of a sprite sheet, at most."""
@@ -113,6 +116,8 @@ class _Making:
         """Scenes one after the other, or one that is longer or shorter than the model's clips."""
         fps, clips, sounds = self.model.tasks.fps, list[Pixels](), list[Audio]()
         options = {name: value for name, value in self.asked.items() if name != "prompt"}
+        factor, steps = options.pop("upscale", 1), options.pop("num_inference_steps", None)
+        stages = self.model.stages(factor, steps)
         if self.record.request["extends"]:
             shape, most = self.model.tasks.formats[0], round(self.limits.film_seconds * fps)
             size = (options.pop("height", shape.height), options.pop("width", shape.width))
@@ -121,7 +126,8 @@ class _Making:
         else:
             options["task"] = self.record.request["tasks"][0]
         total = max(1, round(sum(scene.seconds for scene in scenes) * fps))
-        each, done = min(1.0, self.model.tasks.formats[0].frames / total), 0
+        whole, done = (0.5 if stages else 1.0), 0
+        each = whole * min(1.0, self.model.tasks.formats[0].frames / total)
         self.progress.part(0, each)
         for chunk in self.model.story(scenes, **options):
             self._show(chunk.videos[0].frames)
@@ -129,10 +135,27 @@ class _Making:
             sounds += chunk.sounds
             self.tokens += chunk.tokens
             done += len(chunk.videos[0])
-            self.progress.part(done / total, each)
+            self.progress.part(whole * done / total, each)
         self.clip = Video(np.concatenate(clips), fps)
+        if stages:
+            self.clip = self._larger(self.clip, stages, scenes, len(self.clip) - done)
         if sounds:
             self.sound = Audio(np.concatenate([sound.samples for sound in sounds], 1), sounds[0].rate)
+
+    def _larger(self, clip: Video, stages: Sequence[Stage], scenes: Sequence[Scene], given: int) -> Video:
+        """A long clip, of which so many frames were given, after super-resolution."""
+        done, told = 0, texts(self.model, scenes)
+
+        def on_step() -> None:
+            nonlocal done
+            done += 1
+            self.progress.step(done, of)
+
+        larger = Upscaler(self.model.tokenizer, stages, on_step)
+        of = larger.steps(len(clip), clip.height, clip.width)
+        self.progress.part(0.5, 0.5)
+        seeded = torch.Generator().manual_seed(self.record.request["seed"])
+        return Video(np.stack(list(larger(clip.frames, seeded, lambda frame: told(frame - given)))), clip.fps)
 
     def _keep(self, out: VideoLMOutput) -> None:
         self.clip = out.videos[0] if out.videos else None
