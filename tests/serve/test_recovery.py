@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import psutil
 import pytest
 
 from videolm.media import probe
@@ -31,9 +32,12 @@ def test_a_killed_server_goes_on_where_it_was(start: Start, tiny_model: Path, tm
     first = start(tiny_model, data=tmp_path / "data")
     done = first.over(first.create()["id"])
     before = first.client.get(f"/v1/videos/{done['id']}/content").content
+    first.client.post("/v1/videos", files={"input_reference": b"no picture"})  # a process looks at it
     jobs = [first.create(seconds="20", seed=n) for n in range(12)]
     first.wait_until(lambda: first.get(jobs[0]["id"])["frames_ready"] > 0)
+    begun = first.workers
     first.kill(signal.SIGKILL)
+    assert len(begun) == 2 and psutil.wait_procs(begun, 10)[1] == []  # they end with it
     again = start(tiny_model, data=tmp_path / "data")
     assert again.client.get(f"/v1/videos/{done['id']}/content").content == before
     listed = again.client.get("/v1/videos", params={"limit": 100}).json()["data"]

@@ -13,6 +13,7 @@ from videolm.errors import UserError
 from videolm.media import Header, probe, read_header
 from videolm.serve.errors import ApiError, too_large
 from videolm.serve.limits import Limits
+from videolm.serve.processes import end_with_parent
 
 MEMORY = 4 * 2**30
 """Bytes of address space that looking at a file may take."""
@@ -54,10 +55,11 @@ class Checker:
             raise ApiError(422, "the file cannot be decoded", param=param, code="unreadable_file") from error
 
     def _new(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_bounded)
+        return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin)
 
 
-def _bounded() -> None:
+def _begin() -> None:
+    end_with_parent()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 

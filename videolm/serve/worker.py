@@ -25,6 +25,7 @@ from videolm.serve.engine import Shared
 from videolm.serve.folders import Folders
 from videolm.serve.limits import Limits
 from videolm.serve.making import Progress, Stopped, make
+from videolm.serve.processes import end_with_parent
 from videolm.serve.store import Record, Store, is_full
 
 log = logging.getLogger("videolm.serve")
@@ -48,7 +49,8 @@ class Worker:
 
     Attributes:
         name: nobody else's.
-        parent: the process that it ends with.
+        device: that the model is on.
+        threads: that it computes with.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Worker:
 
     def __call__(self, stopping: Any) -> None:
         """Work until the event `stopping` is set, and what was begun is done."""
+        end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the server says when to stop
         torch.set_num_threads(self.threads)
         _Work(self, stopping).run()
