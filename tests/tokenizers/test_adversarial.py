@@ -5,9 +5,9 @@ import torch
 
 from videolm.config import parse
 from videolm.errors import UserError
-from videolm.tokenizers.losses.adversarial import Adversary, DiscriminatorConfig, STFTDiscriminator
+from videolm.tokenizers.losses.sound_discriminators import DiscriminatorConfig, STFTDiscriminator
 
-CONFIG = DiscriminatorConfig(windows=(256, 128), channels=4)
+CONFIG = DiscriminatorConfig(windows=(256, 128), channels=4, waves=(1, 2), wave_channels=4)
 
 
 def sounds(count: int = 3, length: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,9 +28,9 @@ def test_the_shapes_are_the_papers() -> None:
 
 def test_each_term_has_gradients_for_its_own_side() -> None:
     torch.manual_seed(0)
-    adversary, (true, made) = Adversary(CONFIG), sounds()
+    adversary, (true, made) = CONFIG.make(), sounds()
     made.requires_grad_()
-    terms = adversary(made, true)
+    terms = adversary(made, true, {"features"})
     for name in ("adversarial", "features"):
         (grad,) = torch.autograd.grad(terms[name], made, retain_graph=True)
         assert grad.abs().sum() > 0
@@ -48,16 +48,16 @@ def test_each_term_has_gradients_for_its_own_side() -> None:
 
 def test_it_learns_to_tell_true_sounds_from_noisy_ones() -> None:
     torch.manual_seed(0)
-    adversary, (true, made) = Adversary(CONFIG), sounds()
+    adversary, (true, made) = CONFIG.make(), sounds()
     optimizer = torch.optim.Adam(adversary.parameters(), 2e-3)
     for _ in range(40):
-        terms = adversary(made, true)
+        terms = adversary(made, true, {"features"})
         optimizer.zero_grad()
         terms["discriminator"].backward()
         optimizer.step()
     assert terms["discriminator"].item() < 0.5  # 2 where it cannot tell
-    assert adversary(made, true)["adversarial"].item() > 1.5
-    assert adversary(true, true)["features"].item() == 0
+    assert adversary(made, true, {"features"})["adversarial"].item() > 1.5
+    assert adversary(true, true, {"features"})["features"].item() == 0
 
 
 def test_windows_that_do_not_halve_are_refused() -> None:

@@ -15,7 +15,7 @@ from videolm.metrics import snr
 from videolm.shapes import Format
 from videolm.tokenizers.audio.protocol import AUDIO_TOKENIZERS, AudioTokenizer
 from videolm.tokenizers.audio.soundstream import SoundStream, SoundStreamConfig
-from videolm.tokenizers.losses.adversarial import DiscriminatorConfig
+from videolm.tokenizers.losses.sound_discriminators import DiscriminatorConfig
 from videolm.tokenizers.quantize.rvq import RVQConfig
 from videolm.train.audio_tokenizer import AudioTraining, draw_sounds, spectrograms, train_audio_tokenizer
 from videolm.train.engine import EngineConfig
@@ -24,6 +24,8 @@ from videolm.train.recipe import load_recipe
 from videolm.train.run import Run
 
 CLIP = Format(17, 32, 32)
+
+JUDGES = DiscriminatorConfig(windows=(128,), channels=4, waves=(2,), wave_channels=4)
 
 
 def codec() -> AudioTokenizer:
@@ -69,7 +71,7 @@ def test_it_learns(tmp_path: Path) -> None:
 def test_resumed_it_is_as_if_never_stopped(tmp_path: Path, adversarial: bool) -> None:
     more: dict[str, Any] = {}
     if adversarial:
-        more = {"discriminator": DiscriminatorConfig(windows=(128,), channels=4), "discriminator_start": 0.3}
+        more = {"discriminator": JUDGES, "discriminator_start": 0.3}
     whole, _ = trained(tmp_path / "whole", 6, **more)
     source, read = sounds(), iter(range(8 * 3 + 2))
 
@@ -95,11 +97,10 @@ def test_a_discriminator_comes_in_when_it_should(tmp_path: Path) -> None:
     config = AudioTraining(steps=10, discriminator=DiscriminatorConfig(), discriminator_start=0.5)
     assert "discriminator" not in config.weights(4) and config.weights(5)["features"] == 10
     plain, _ = trained(tmp_path / "plain", 3)
-    judged, _ = trained(tmp_path / "judged", 3, discriminator=DiscriminatorConfig(windows=(128,), channels=4))
+    judged, _ = trained(tmp_path / "judged", 3, discriminator=JUDGES)
     assert set(plain.state_dict()) == set(judged.state_dict())
-    assert not torch.equal(
-        plain.state_dict()["decoder.layers.0.weight"], judged.state_dict()["decoder.layers.0.weight"]
-    )
+    first = "decoder.layers.0.weight"
+    assert not torch.equal(plain.state_dict()[first], judged.state_dict()[first])
 
 
 def test_sounds_that_are_drawn() -> None:

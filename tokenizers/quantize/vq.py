@@ -7,16 +7,15 @@ by the codebook loss ("gradient"). Entries that fall out of use are brought back
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from videolm.config import Config
+from videolm.tokenizers.layers.averages import Averages, from_first_rank, over_ranks
 from videolm.tokenizers.quantize.quantizer import Quantized, Quantizer, straight_through
 
 ROWS = 4096
@@ -59,7 +58,7 @@ class Pull(NamedTuple):
     towards: Tensor  # (n, dim)
 
 
-class VQ(Quantizer):
+class VQ(Averages, Quantizer):
     """See the module docstring. Losses: `commitment`, the mean squared distance of latents to their entries, and with
     gradient updates `codebook`, the same distance with the gradient in the table.
 
@@ -121,7 +120,7 @@ class VQ(Quantizer):
         if not self.training or self.frozen:
             return None
         counts = torch.bincount(codes, minlength=self.codebook_size).float()
-        self.uses.lerp_(_over_ranks(counts), 1 - self.config.decay)
+        self.uses.lerp_(over_ranks(counts), 1 - self.config.decay)
         first = int(self.passes) == 0
         dead = self.uses < self.config.revive * self.uses.mean()
         if first and self.config.revive and not self.config.kmeans:  # the table does not know yet where latents are
@@ -135,7 +134,7 @@ class VQ(Quantizer):
             return Pull(entries, latents[self._nearest(away, latents)])
         latents = latents.float()
         sums = torch.zeros_like(self.sums).index_add_(0, codes, latents)
-        self.sums.lerp_(_over_ranks(sums), 1 - self.config.decay)
+        self.sums.lerp_(over_ranks(sums), 1 - self.config.decay)
         total = self.uses.sum()
         uses = (self.uses + SMOOTHING) / (total + self.codebook_size * SMOOTHING) * total  # none is 0
         self.table.copy_(self._place(self.sums / uses[:, None]))
@@ -143,7 +142,7 @@ class VQ(Quantizer):
             # seeded by the pass, so that a resumed run draws the same
             generator = torch.Generator().manual_seed(int(self.passes))
             drawn = torch.randint(len(latents), (len(entries),), generator=generator).to(latents.device)
-            self.table[entries] = _from_first_rank(latents[drawn])
+            self.table[entries] = from_first_rank(latents[drawn])
             self.uses[entries] = self.uses.mean()
             self.sums[entries] = self.table[entries] * self.uses[entries, None]
         return None
@@ -162,35 +161,10 @@ class VQ(Quantizer):
             counts = torch.bincount(codes, minlength=self.codebook_size)
             sums = torch.zeros_like(table).index_add_(0, codes, latents)
             table = torch.where(counts[:, None] > 0, self._place(sums / counts.clamp_min(1)[:, None]), table)
-        self.table.copy_(_from_first_rank(table))
+        self.table.copy_(from_first_rank(table))
         self.sums.copy_(self.table)
 
     def _nearest(self, vectors: Tensor, table: Tensor) -> Tensor:
         """For each of the vectors (n, dim) the entry of a table that is nearest, all placed."""
         offset = 0 if self.config.l2_normalized else table.square().sum(-1) / 2  # on the sphere all are as long
         return torch.cat([(rows @ table.T - offset).argmax(-1) for rows in vectors.split(ROWS)])
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """To another device as any module, but never to another type: an average in bfloat16 would not move."""
-        kept = dict(self._buffers)
-        super()._apply(fn, recurse)
-        for name, before in kept.items():
-            after = self._buffers[name]
-            if before is not None and after is not None and after.dtype != before.dtype:
-                self._buffers[name] = before.to(after.device)
-        return self
-
-
-def _over_ranks(value: Tensor) -> Tensor:
-    """The sum over all ranks."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(value)
-    return value
-
-
-def _from_first_rank(value: Tensor) -> Tensor:
-    """What rank 0 has, on every rank."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        value = value.contiguous()
-        dist.broadcast(value, 0)
-    return value

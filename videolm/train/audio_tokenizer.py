@@ -15,17 +15,16 @@ from videolm.data.example import Source
 from videolm.media import Audio
 from videolm.metrics import code_usage, snr
 from videolm.tokenizers.audio.protocol import AudioTokenizer
-from videolm.tokenizers.losses.adversarial import Adversary, DiscriminatorConfig
+from videolm.tokenizers.losses.sound_discriminators import DiscriminatorConfig
 from videolm.tokenizers.losses.spectral import magnitudes, spectral_distance
+from videolm.train.adversarial import AdversarialTraining, Weight
 from videolm.train.engine import Engine, EngineConfig
 from videolm.train.log import Log
-from videolm.train.loop import TrainingConfig, to_device, train
+from videolm.train.loop import to_device, train
 from videolm.train.optimizer import OptimizerConfig
 
-Weight = Annotated[float, Field(ge=0)]
 
-
-class AudioTraining(TrainingConfig):
+class AudioTraining(AdversarialTraining):
     """The `audio_training:` section of a recipe."""
 
     batch: Annotated[int, Field(ge=1)] = 16
@@ -42,9 +41,6 @@ class AudioTraining(TrainingConfig):
     commitment: Weight = 0.25
     discriminator: DiscriminatorConfig | None = None
     """Of the adversarial terms, where they are wanted."""
-    discriminator_start: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the steps before it comes in."""
-    adversarial: Weight = 1.0
     features: Weight = 10.0
     """Weight of the distance of the discriminator's features."""
     validation_sounds: Annotated[int, Field(ge=1)] = 64
@@ -52,8 +48,8 @@ class AudioTraining(TrainingConfig):
     def weights(self, step: int) -> dict[str, float]:
         """The weight of each loss term at `step`."""
         weights = {"l1": self.l1, "spectral": self.spectral, "commitment": self.commitment}
-        if self.discriminator is not None and step >= self.discriminator_start * self.steps:
-            weights |= {"adversarial": self.adversarial, "features": self.features, "discriminator": 1.0}
+        if self.discriminator is not None and (more := self.adversarial_weights(step)):
+            weights |= {**more, "features": self.features}
         return weights
 
 
@@ -63,7 +59,7 @@ class Objective(nn.Module):
     def __init__(self, tokenizer: AudioTokenizer, config: AudioTraining):
         super().__init__()
         self.tokenizer, self.windows = tokenizer, config.windows
-        self.adversary = None if config.discriminator is None else Adversary(config.discriminator)
+        self.adversary = None if config.discriminator is None else config.discriminator.make()
 
     def forward(self, batch: tuple[Tensor, dict[str, float]]) -> tuple[Tensor, dict[str, Tensor]]:
         sounds, weights = batch
@@ -74,7 +70,7 @@ class Objective(nn.Module):
             **out.losses,
         }
         if self.adversary is not None and "discriminator" in weights:
-            terms |= self.adversary(out.audio, sounds)
+            terms |= self.adversary(out.audio, sounds, weights)
         loss = torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()
         return loss, {name: terms[name].detach() for name in weights}
 

@@ -24,13 +24,14 @@ from videolm.config import Config
 from videolm.data.example import Source
 from videolm.media import Video, contact_sheet
 from videolm.metrics import code_usage, psnr
+from videolm.tokenizers.losses.adversarial import balance
+from videolm.tokenizers.losses.video_discriminator import VideoDiscriminatorConfig
 from videolm.tokenizers.protocol import VideoTokenizer
+from videolm.train.adversarial import AdversarialTraining, Weight
 from videolm.train.engine import Engine, EngineConfig, rank
 from videolm.train.log import Log
-from videolm.train.loop import TrainingConfig, to_device, train
+from videolm.train.loop import to_device, train
 from videolm.train.optimizer import OptimizerConfig
-
-Weight = Annotated[float, Field(ge=0)]
 
 Trained = Literal["image_tokenizer", "tokenizer", "decoder"]
 SEEDS: dict[Trained, int] = {"tokenizer": 2, "decoder": 3, "image_tokenizer": 4}
@@ -47,7 +48,7 @@ class Finish(Config):
     l4: Weight
 
 
-class DecoderTraining(TrainingConfig):
+class DecoderTraining(AdversarialTraining):
     """The `decoder_training:` section of a recipe: what reconstruction alone needs."""
 
     trains: ClassVar[Trained] = "decoder"
@@ -61,13 +62,21 @@ class DecoderTraining(TrainingConfig):
     """Weight of the mean fourth power of the error: it counts where a few pixels are far off, as at small corners."""
     finish: Finish | None = None
     """Weights of these terms from some step on."""
+    discriminator: VideoDiscriminatorConfig | None = None
+    """Of the adversarial terms, where they are wanted; their weights are those of MAGVIT's source, LeCam's apart."""
+    adversarial: Weight = 0.1
+    adaptive: bool = False
+    """Multiply that weight at each step by what makes the term pull as hard as those of reconstruction."""
+    lecam: Weight = 0.001
+    r1: Weight = 10.0
     validation_clips: Annotated[int, Field(ge=1)] = 64
 
     def weights(self, step: int) -> dict[str, float]:
         """The weight of each loss term at `step`."""
         late = self.finish is not None and step >= (1 - self.finish.share) * self.steps
         now = self.finish if self.finish is not None and late else self
-        return {"l1": now.l1, "l2": now.l2, "l4": now.l4}
+        weights = {"l1": now.l1, "l2": now.l2, "l4": now.l4}
+        return weights if self.discriminator is None else weights | self.adversarial_weights(step)
 
 
 class TokenizerTraining(DecoderTraining):
@@ -103,19 +112,28 @@ class ImageTraining(TokenizerTraining):
 class Objective(nn.Module):
     """The tokenizer with its loss, as the engine calls it: a batch is (clips (b, 3, f, H, W), weights of the terms)."""
 
-    def __init__(self, tokenizer: VideoTokenizer):
+    def __init__(self, tokenizer: VideoTokenizer, config: DecoderTraining):
         super().__init__()
-        self.tokenizer = tokenizer
+        self.tokenizer, self.adaptive = tokenizer, config.adaptive
+        self.adversary = None if config.discriminator is None else config.discriminator.make()
 
     def forward(self, batch: tuple[Tensor, dict[str, float]]) -> tuple[Tensor, dict[str, Tensor]]:
         clips, weights = batch
         out = self.tokenizer(clips.to(next(self.parameters()).dtype))
         difference = out.video.float() - clips
         square = difference.square()
-        terms = {"l1": difference.abs().mean(), "l2": square.mean(), "l4": square.square().mean(), **out.losses}
+        shown = {"l1": difference.abs().mean(), "l2": square.mean(), "l4": square.square().mean()}
+        terms = {**shown, **out.losses}
+        logged: dict[str, Tensor] = {}
+        if self.adversary is not None and "discriminator" in weights:
+            terms |= self.adversary(out.video, clips, weights)
+            if self.adaptive:
+                rebuilt = torch.stack([weights[name] * term for name, term in shown.items()]).sum()
+                logged["adaptive"] = balance(rebuilt, terms["adversarial"], out.video)
+                terms["adversarial"] = logged["adaptive"] * terms["adversarial"]
         used = [name for name in weights if name in terms]  # a quantiser has losses of its own
         loss = torch.stack([weights[name] * terms[name] for name in used]).sum()
-        return loss, {name: terms[name].detach() for name in used}
+        return loss, logged | {name: terms[name].detach() for name in used}
 
 
 def draw_clips(source: Source, rng: np.random.Generator, size: int) -> Tensor:
@@ -181,7 +199,7 @@ def train_tokenizer(
         return {name: sum(each[name] for each in values) / len(values) for name in values[0]}
 
     return train(
-        Objective(tokenizer),
+        Objective(tokenizer, config),
         name=config.trains.replace("_", " "),
         folder=folder,
         config=config,
