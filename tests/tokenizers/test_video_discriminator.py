@@ -1,5 +1,7 @@
 """The discriminator of clips, and the terms that only it has: LeCam's and the gradient penalty."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -33,7 +35,7 @@ def test_at_paper_size_it_has_the_papers_layers() -> None:
     with torch.device("meta"):
         discriminator = VideoDiscriminator(VideoDiscriminatorConfig())
     widths = [128, 256, 512, 512, 512, 512]
-    blocks = sum(a * a * 27 + a + a * b * 27 + b + a * b for a, b in zip(widths, widths[1:], strict=False))
+    blocks = sum(a * a * 27 + a + a * b * 27 + b + a * b for a, b in pairwise(widths))
     ends = (3 * 27 + 1) * 128 + (512 * 27 + 1) * 512 + (512 * 16 + 1) * 512 + 513
     assert sum(value.numel() for value in discriminator.parameters()) == blocks + ends
     shape, x = [], torch.zeros(1, 1, 17, 128, 128)
