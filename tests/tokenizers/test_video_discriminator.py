@@ -50,6 +50,8 @@ def test_it_takes_pictures_and_clips_of_any_size(size: tuple[int, int, int]) -> 
     torch.manual_seed(0)
     seen = VideoDiscriminator(CONFIG)(torch.rand(2, 3, *size))
     assert seen.logits.shape == (2, 1) and seen.logits.isfinite().all()
+    folded = VideoDiscriminatorConfig(channels=8, multipliers=(2,), patch=2)
+    assert VideoDiscriminator(folded)(torch.rand(2, 3, 5, 16, 8)).logits.shape == (2, 1)
 
 
 def test_what_is_halved_is_blurred() -> None:
@@ -77,6 +79,19 @@ def test_each_term_has_gradients_for_its_own_side() -> None:
         else:
             assert ours is None and any(value is not None and value.abs().sum() > 0 for value in theirs)
     assert set(adversary(made, true, {})) == {"adversarial", "discriminator"}
+
+
+def test_its_gradients_are_whole_in_bfloat16() -> None:
+    """Of a kernel's taps that see nothing but padding oneDNN leaves them as the memory was."""
+    torch.manual_seed(0)
+    adversary, (true, made) = CONFIG.make(), clips(frames=3, count=2)
+    expected = torch.autograd.grad(adversary(made, true, {})["discriminator"], list(adversary.parameters()))
+    adversary = adversary.bfloat16()
+    for _ in range(8):
+        terms = adversary(made.bfloat16(), true.bfloat16(), {})
+        found = torch.autograd.grad(terms["discriminator"], list(adversary.parameters()))
+        scale = max(value.abs().max() for value in expected)
+        assert all((one - other).abs().max() < 0.1 * scale for one, other in zip(found, expected, strict=True))
 
 
 def test_terms_of_a_discriminator_that_can_be_computed_by_hand() -> None:

@@ -9,6 +9,7 @@ import math
 from typing import Annotated
 
 import torch.nn.functional as F
+from einops import rearrange
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -29,6 +30,8 @@ class VideoDiscriminatorConfig(Config):
     """As many as the tokenizer's first level has."""
     multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] = (2, 4, 4, 4, 4)
     """Of the channels after each halving of height, width and time."""
+    patch: Count = 1
+    """Pixels of height and of width that are folded into channels first: 2 or more for a CPU."""
 
     def make(self) -> Adversary:
         """The discriminator with its loss, not saturating as in MAGVIT."""
@@ -36,23 +39,24 @@ class VideoDiscriminatorConfig(Config):
 
 
 class VideoDiscriminator(nn.Module):
-    """Clips (b, 3, f, H, W) to logits (b, 1)."""
+    """Clips (b, 3, f, H, W), their sides multiples of `patch`, to logits (b, 1)."""
 
     def __init__(self, config: VideoDiscriminatorConfig):
         super().__init__()
         width = config.channels
-        self.stem = _conv(3, width)
+        self.patch, self.stem = config.patch, _Conv(3 * config.patch**2, width)
         blocks = []
         for multiplier in config.multipliers:
             blocks.append(_Block(width, config.channels * multiplier))
             width = config.channels * multiplier
         self.blocks = nn.Sequential(*blocks)
-        self.last = _conv(width, width)
+        self.last = _Conv(width, width)
         self.dense = nn.Linear(width * math.prod(GRID), width)
         self.head = nn.Linear(width, 1)
 
     def forward(self, video: Tensor) -> Seen:
-        x = self.blocks(_bend(self.stem(video.to(self.head.weight.dtype))))
+        x = rearrange(video, "b c f (h p) (w q) -> b (c p q) f h w", p=self.patch, q=self.patch)
+        x = self.blocks(_bend(self.stem(x.to(self.head.weight.dtype))))
         x = F.adaptive_avg_pool3d(_bend(self.last(x)), GRID)
         return Seen(self.head(_bend(self.dense(x.flatten(1)))), [])
 
@@ -62,7 +66,7 @@ class _Block(nn.Module):
 
     def __init__(self, channels: int, out_channels: int):
         super().__init__()
-        self.before, self.after = _conv(channels, channels), _conv(channels, out_channels)
+        self.before, self.after = _Conv(channels, channels), _Conv(channels, out_channels)
         self.skip = nn.Conv3d(channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,12 +86,18 @@ def halved(x: Tensor) -> Tensor:
     return x
 
 
-def _conv(channels: int, out_channels: int) -> nn.Conv3d:
-    conv = nn.Conv3d(channels, out_channels, 3, padding=1)
-    nn.init.xavier_uniform_(conv.weight)
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
-    return conv
+class _Conv(nn.Conv3d):
+    """3x3x3 with zeros beyond the edges. They are put there first: of a kernel's taps that see padding alone oneDNN's
+    convolution in bfloat16 leaves the gradients as the memory was (torch 2.13 on CPUs)."""
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__(channels, out_channels, 3)
+        nn.init.xavier_uniform_(self.weight)
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (1,) * 6))
 
 
 def _bend(x: Tensor) -> Tensor:
