@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from videolm.train.engine import EngineConfig
 from videolm.train.loop import TrainingConfig
 
 Weight = Annotated[float, Field(ge=0)]
@@ -29,3 +30,12 @@ class AdversarialTraining(TrainingConfig):
         r1 = self.r1 * self.r1_every * (step % self.r1_every == 0)
         weights = {"adversarial": self.adversarial, "discriminator": 1.0}
         return weights | {name: weight for name, weight in (("lecam", self.lecam), ("r1", r1)) if weight}
+
+
+def with_whole_weights(engine: EngineConfig) -> EngineConfig:
+    """How a training with a discriminator is computed: one pass goes through its weights as constants, which ZeRO
+    stage 3 does not have whole, so that it is stage 2 there."""
+    if engine.zero_stage < 3:
+        return engine
+    offload = "none" if engine.offload == "none" else "optimizer"
+    return engine.model_copy(update={"zero_stage": 2, "offload": offload})

@@ -17,7 +17,7 @@ from videolm.metrics import code_usage, snr
 from videolm.tokenizers.audio.protocol import AudioTokenizer
 from videolm.tokenizers.losses.sound_discriminators import DiscriminatorConfig
 from videolm.tokenizers.losses.spectral import magnitudes, spectral_distance
-from videolm.train.adversarial import AdversarialTraining, Weight
+from videolm.train.adversarial import AdversarialTraining, Weight, with_whole_weights
 from videolm.train.engine import Engine, EngineConfig
 from videolm.train.log import Log
 from videolm.train.loop import to_device, train
@@ -99,6 +99,8 @@ def train_audio_tokenizer(
     seed: int,
 ) -> dict[str, float]:
     """Train in place. Returns the last validation: SNR in dB, and of the first level codes in use and perplexity."""
+    if config.discriminator is not None:
+        engine_config = with_whole_weights(engine_config)
     held_source = validation if len(validation) else source
     rng = np.random.default_rng([seed, 1])
     held = draw_sounds(held_source, tokenizer, rng, config.validation_sounds, config.seconds)

@@ -27,7 +27,7 @@ from videolm.metrics import code_usage, psnr
 from videolm.tokenizers.losses.adversarial import balance
 from videolm.tokenizers.losses.video_discriminator import VideoDiscriminatorConfig
 from videolm.tokenizers.protocol import VideoTokenizer
-from videolm.train.adversarial import AdversarialTraining, Weight
+from videolm.train.adversarial import AdversarialTraining, Weight, with_whole_weights
 from videolm.train.engine import Engine, EngineConfig, rank
 from videolm.train.log import Log
 from videolm.train.loop import to_device, train
@@ -167,6 +167,8 @@ def train_tokenizer(
 
     Returns the last validation: PSNR in dB, codes in use and their perplexity, means over the sizes.
     """
+    if config.discriminator is not None:
+        engine_config = with_whole_weights(engine_config)
     if config.trains == "decoder":
         tokenizer.freeze_codes()
     if not all(map(len, validation)) and rank() == 0:
