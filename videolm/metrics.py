@@ -85,6 +85,24 @@ def check_ssim(height: int, width: int) -> None:
         raise UserError("SSIM needs torchmetrics: pip install 'videolm[evaluate]'")
 
 
+def frechet_distance(one: Tensor, other: Tensor) -> float:
+    """Between the normal distributions fitted to two sets of features (n, d) and (m, d), each of two rows or more.
+
+    |mean1 - mean2|^2 + trace(C1 + C2 - 2 sqrt(C1 C2)) (arXiv 1706.08500, 1812.01717). The product has as eigenvalues
+    the squares of the root's, so that the trace needs no root of a matrix, also where n < d and the matrices have none.
+
+    >>> round(frechet_distance(torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [5.0]])), 6)
+    9.0
+    """
+    if min(len(one), len(other)) < 2:
+        raise UserError(f"a Frechet distance needs two clips or more on each side, not {len(one)} and {len(other)}")
+    one, other = one.double(), other.double()
+    mean = (one.mean(0) - other.mean(0)).square().sum()
+    first, second = (features.T.cov().view(2 * features.shape[1:]) for features in (one, other))
+    root = torch.linalg.eigvals(first @ second).real.clamp_min(0).sqrt().sum()
+    return max(0.0, float(mean + first.trace() + second.trace() - 2 * root))
+
+
 def code_usage(codes: Tensor, codebook_size: int) -> dict[str, float]:
     """How many codes occur, and the perplexity exp(H) of their distribution.
 

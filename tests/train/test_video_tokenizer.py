@@ -1,4 +1,4 @@
-"""Training a video tokenizer against a discriminator: which terms there are when, and resume to the last bit."""
+"""Training a video tokenizer with a discriminator and perceptual terms: which there are when, resume to the last bit."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,11 +11,13 @@ from videolm.data.example import Source
 from videolm.data.sources import ShapesWorldData
 from videolm.errors import UserError
 from videolm.shapes import Format
+from videolm.tokenizers.losses.perceptual import I3D, LPIPS
 from videolm.tokenizers.losses.video_discriminator import VideoDiscriminatorConfig
 from videolm.tokenizers.protocol import VideoTokenizer
 from videolm.tokenizers.video.magvit_v2 import MagvitV2
 from videolm.train.engine import EngineConfig
 from videolm.train.recipe import load_recipe
+from videolm.train.run import Run
 from videolm.train.tokenizer import DecoderTraining, Objective, TokenizerTraining, train_tokenizer
 
 JUDGE = VideoDiscriminatorConfig(channels=4, multipliers=(2, 2))
@@ -53,6 +55,33 @@ def test_terms_come_in_when_they_should() -> None:
     adaptive = Objective(fresh(), config.model_copy(update={"adaptive": True}))
     loss, logged = adaptive((clip, config.weights(6)))
     assert logged["adaptive"] > 0 and loss.isfinite()
+
+
+def test_perceptual_terms_train_the_tokenizer_and_are_no_part_of_it(random_vgg: None, random_i3d: None) -> None:
+    config = TokenizerTraining(steps=10, lpips=0.1, i3d=2.0, discriminator=JUDGE, adaptive=True)
+    objective = Objective(fresh(), config)
+    source = ShapesWorldData(clips=2).open("video", Format(13, 32, 32), 8.0, "train")
+    batch = torch.stack([source[index].media.to_tensor() for index in range(2)])
+    assert config.weights(3).items() >= {"lpips": 0.1, "i3d": 2.0}.items()
+    rebuilt = objective.tokenizer(batch).video
+    loss, logged = objective((batch, {"lpips": 0.1, "i3d": 2.0}))
+    terms = {"lpips": LPIPS.load(), "i3d": I3D.load()}
+    for name, network in terms.items():
+        torch.testing.assert_close(logged[name], network.distance(rebuilt, batch).mean().detach())
+    assert float(loss) == pytest.approx(0.1 * float(logged["lpips"]) + 2 * float(logged["i3d"]), rel=1e-4)
+    loss.backward()
+    assert all(weight.grad is not None for weight in objective.tokenizer.decoder.parameters())
+    assert set(objective.state_dict()) == set(Objective(fresh(), config.model_copy(update={"lpips": 0.0})).state_dict())
+    assert objective((batch, config.weights(3)))[1]["adaptive"] > 0
+
+
+def test_files_that_are_missing_are_told_before_the_first_stage(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("VIDEOLM_CACHE", str(tmp_path / "cache"))
+    training = {"steps": 1, "lpips": 0.1}
+    recipe = load_recipe("shapesworld/tiny", {"out": str(tmp_path / "run"), "decoder_training": training})
+    with pytest.raises(UserError, match=r"LPIPS needs vgg16-397923af.pth .* put it at .*cache/weights/vgg16"):
+        Run(recipe).tokenizer()
+    assert not (tmp_path / "run" / "tokenizer_training").exists()
 
 
 @pytest.mark.parametrize("kind", [TokenizerTraining, DecoderTraining])

@@ -211,11 +211,15 @@ class Run:
             if recipe.decoder_training is None:
                 return given
             if not done.exists():
+                recipe.decoder_training.check_files()
                 self._train_tokenizer(given, recipe.decoder_training, done)
             return type(given).from_pretrained(done).to(device())
         kind = VIDEO_TOKENIZERS.get(recipe.tokenizer.name)  # type: ignore[attr-defined]  # each has one
         if done.exists():
             return kind.from_pretrained(done).to(device())
+        for stage in (recipe.image_training, recipe.tokenizer_training, recipe.decoder_training):
+            if stage is not None:
+                stage.check_files()  # of a later stage too, before hours of the first
         torch.manual_seed(recipe.seed)
         fresh = kind(recipe.tokenizer)
         for shape in recipe.formats:

@@ -25,6 +25,7 @@ from videolm.data.example import Source
 from videolm.media import Video, contact_sheet
 from videolm.metrics import code_usage, psnr
 from videolm.tokenizers.losses.adversarial import balance
+from videolm.tokenizers.losses.perceptual import I3D, LPIPS
 from videolm.tokenizers.losses.video_discriminator import VideoDiscriminatorConfig
 from videolm.tokenizers.protocol import VideoTokenizer
 from videolm.train.adversarial import AdversarialTraining, Weight, with_whole_weights
@@ -36,6 +37,8 @@ from videolm.train.optimizer import OptimizerConfig
 Trained = Literal["image_tokenizer", "tokenizer", "decoder"]
 SEEDS: dict[Trained, int] = {"tokenizer": 2, "decoder": 3, "image_tokenizer": 4}
 """So that each stage sees other clips; 1 is for validation."""
+PERCEPTUAL: dict[str, type[LPIPS | I3D]] = {"lpips": LPIPS, "i3d": I3D}
+"""The network of each perceptual term."""
 
 
 class Finish(Config):
@@ -60,8 +63,12 @@ class DecoderTraining(AdversarialTraining):
     l2: Weight = 5.0
     l4: Weight = 0.0
     """Weight of the mean fourth power of the error: it counts where a few pixels are far off, as at small corners."""
+    lpips: Weight = 0.0
+    """Weight of the frames' distance for LPIPS, whose weights are a file to fetch."""
+    i3d: Weight = 0.0
+    """Weight of the clips' distance for I3D, likewise."""
     finish: Finish | None = None
-    """Weights of these terms from some step on."""
+    """Weights of the pixels' terms from some step on."""
     discriminator: VideoDiscriminatorConfig | None = None
     """Of the adversarial terms, where they are wanted; their weights are those of MAGVIT's source, LeCam's apart."""
     adversarial: Weight = 0.1
@@ -75,8 +82,17 @@ class DecoderTraining(AdversarialTraining):
         """The weight of each loss term at `step`."""
         late = self.finish is not None and step >= (1 - self.finish.share) * self.steps
         now = self.finish if self.finish is not None and late else self
-        weights = {"l1": now.l1, "l2": now.l2, "l4": now.l4}
+        weights = {"l1": now.l1, "l2": now.l2, "l4": now.l4, **self.perceptual_weights()}
         return weights if self.discriminator is None else weights | self.adversarial_weights(step)
+
+    def perceptual_weights(self) -> dict[str, float]:
+        """The weight of each perceptual term that is wanted."""
+        return {name: weight for name, weight in (("lpips", self.lpips), ("i3d", self.i3d)) if weight}
+
+    def check_files(self) -> None:
+        """Raise `UserError`, which says which file goes where, when a perceptual term lacks its network's weights."""
+        for name in self.perceptual_weights():
+            PERCEPTUAL[name].file.find()
 
 
 class TokenizerTraining(DecoderTraining):
@@ -115,6 +131,8 @@ class Objective(nn.Module):
     def __init__(self, tokenizer: VideoTokenizer, config: DecoderTraining):
         super().__init__()
         self.tokenizer, self.adaptive = tokenizer, config.adaptive
+        wanted = config.perceptual_weights()
+        self.perceptual = {name: network.load() for name, network in PERCEPTUAL.items() if name in wanted}
         self.adversary = None if config.discriminator is None else config.discriminator.make()
 
     def forward(self, batch: tuple[Tensor, dict[str, float]]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -122,14 +140,16 @@ class Objective(nn.Module):
         out = self.tokenizer(clips.to(next(self.parameters()).dtype))
         difference = out.video.float() - clips
         square = difference.square()
-        shown = {"l1": difference.abs().mean(), "l2": square.mean(), "l4": square.square().mean()}
-        terms = {**shown, **out.losses}
+        rebuilt = {"l1": difference.abs().mean(), "l2": square.mean(), "l4": square.square().mean()}
+        for name, network in self.perceptual.items():  # no parts of this module: neither trained nor saved
+            rebuilt[name] = network.to(clips.device).distance(out.video, clips).mean()
+        terms = {**rebuilt, **out.losses}
         logged: dict[str, Tensor] = {}
         if self.adversary is not None and "discriminator" in weights:
             terms |= self.adversary(out.video, clips, weights)
             if self.adaptive:
-                rebuilt = torch.stack([weights[name] * term for name, term in shown.items()]).sum()
-                logged["adaptive"] = balance(rebuilt, terms["adversarial"], out.video)
+                pull = torch.stack([weights[name] * term for name, term in rebuilt.items()]).sum()
+                logged["adaptive"] = balance(pull, terms["adversarial"], out.video)
                 terms["adversarial"] = logged["adaptive"] * terms["adversarial"]
         used = [name for name in weights if name in terms]  # a quantiser has losses of its own
         loss = torch.stack([weights[name] * terms[name] for name in used]).sum()

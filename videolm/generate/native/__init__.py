@@ -28,6 +28,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from videolm.cache import cache_folder
 from videolm.generate.steps import Feed
 from videolm.model.attention import Cache
 from videolm.model.head import FactorizedHead, FlatHead
@@ -133,12 +134,6 @@ def _built(compiler: str) -> Path:
             raise OSError(next((line for line in done.stderr.splitlines() if "error" in line), f"{compiler} fails"))
         path.rename(built)
     return built
-
-
-def cache_folder() -> Path:
-    """Where what is built is kept: VIDEOLM_CACHE, or `videolm` in the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("VIDEOLM_CACHE") or Path(base) / "videolm")
 
 
 def _processor() -> bytes:
