@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from videolm.errors import UserError
-from videolm.metrics import SSIM_WINDOW, code_usage, psnr, ssim
+from videolm.metrics import SSIM_WINDOW, code_usage, frechet_distance, psnr, ssim
 
 
 @pytest.mark.parametrize(("difference", "decibels"), [(2.0, 0.0), (0.2, 20.0), (0.02, 40.0), (0.0, 100.0)])
@@ -80,3 +80,29 @@ def test_code_usage() -> None:
     assert code_usage(torch.zeros(5, dtype=torch.long), 8) == {"codes_used": 1.0, "perplexity": 1.0}
     uneven = code_usage(torch.tensor([0, 0, 0, 1]), 4)
     assert uneven["codes_used"] == 2 and uneven["perplexity"] == pytest.approx(4 / 27**0.25, abs=1e-5)
+
+
+def test_frechet_distance_of_independent_features_is_that_of_each() -> None:
+    """(m1 - m2)^2 + (s1 - s2)^2 of each feature (Dowson and Landau 1982)."""
+    base = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]]) * (1.5**0.5)  # covariance 1
+    one, other = base * torch.tensor([2.0, 3.0]), base * torch.tensor([5.0, 1.0]) + torch.tensor([1.0, -4.0])
+    assert frechet_distance(one, other) == pytest.approx(3**2 + 2**2 + 1 + 16)
+
+
+@pytest.mark.parametrize("count", [40, 5])
+def test_frechet_distance_against_the_root_of_the_product(count: int) -> None:
+    """trace of sqrt(A B) is that of sqrt(sqrt(A) B sqrt(A)), which is symmetric; also with fewer rows than features."""
+    torch.manual_seed(0)
+    one, other = torch.randn(2, count, 12, dtype=torch.float64) @ torch.randn(12, 12, dtype=torch.float64)
+    first, second = one.T.cov(), other.T.cov()
+    values, vectors = torch.linalg.eigh(first)
+    root = vectors @ values.clamp_min(0).sqrt().diag() @ vectors.T
+    trace = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
+    wanted = (one.mean(0) - other.mean(0)).square().sum() + first.trace() + second.trace() - 2 * trace
+    assert frechet_distance(one, other) == pytest.approx(float(wanted), rel=1e-5)
+    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-4)
+
+
+def test_frechet_distance_of_one_clip_is_refused() -> None:
+    with pytest.raises(UserError, match="two clips or more on each side, not 3 and 1"):
+        frechet_distance(torch.zeros(3, 2), torch.zeros(1, 2))

@@ -144,8 +144,8 @@ def test_a_tokenizer_is_measured_on_shapesworld_and_on_a_folder_of_clips(
     assert main([*words, "--out", str(out), "--picture", str(picture), "--json"]) == 0
     (record,) = lines(capsys.readouterr().out)
     assert record == json.loads(out.read_text())
-    about = "tokenizer weights codebook_size data held_out format fps seed batch device threads"
-    measured = "psnr ssim codes_used perplexity background colour shape size motion all_right found samples"
+    about = "model tokenizer weights codebook_size data held_out format fps seed batch device threads"
+    measured = "psnr ssim sharpness codes_used perplexity background colour shape size motion all_right found samples"
     assert list(record) == f"{about} {measured} encode_fps decode_fps".split()
     known = {"tokenizer": "magvit_v2", "data": "shapesworld", "format": "17x32x32", "fps": 8.0, "seed": 4, "samples": 3}
     assert known.items() <= record.items()
@@ -158,6 +158,34 @@ def test_a_tokenizer_is_measured_on_shapesworld_and_on_a_folder_of_clips(
     again = json.loads(out.read_text())
     assert (again["samples"], again["weights"]) == (13, record["weights"])  # each window of 17 frames, once
     assert "motion" not in again
+
+
+def test_several_tokenizers_are_measured_side_by_side_on_the_same_clips(
+    tiny_model: Path,
+    random_vgg: None,
+    random_i3d: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    models = ["--model", str(tiny_model), "--model", str(tiny_model / "video_tokenizer")]
+    words = ["evaluate", "tokenizer", *models, "--samples", "3", "--format", "12x32x32", "--lpips", "--fvd"]
+    picture = tmp_path / "three.png"
+    assert main([*words, "--picture", str(picture), "--json"]) == 0
+    records = lines(capsys.readouterr().out)
+    assert [record.pop("model") for record in records] == models[1::2]
+    for record in records:
+        assert record.pop("encode_fps") > 0 and record.pop("decode_fps") > 0
+    assert records[0] == records[1]  # the same tokenizer
+    assert records[0].keys() >= {"lpips", "rfvd", "sharpness"}
+    assert records[0]["rfvd_protocol"].startswith("3 clips of 12 frames at 8 a second, short side to 224")
+    assert main(words) == 0
+    header, *rest = capsys.readouterr().out.splitlines()
+    assert header.split() == ["model", *models[1::2]] and len(rest) > 15
+    assert read_image(picture).width > 1000
+    monkeypatch.setenv("VIDEOLM_CACHE", str(tmp_path / "empty"))
+    assert main(words) == 2
+    assert "LPIPS needs vgg16-397923af.pth (sha256" in capsys.readouterr().err
 
 
 BAD = [
@@ -185,7 +213,7 @@ BAD = [
     (["evaluate", "tokenizer", "--seed", "-1"], "--seed is -1, and must be at least 0"),
     (["evaluate", "tokenizer", "--fps", "0"], "fps is 0.0"),
     (["evaluate", "tokenizer", "--format", "64x64"], "a format is FRAMESxHEIGHTxWIDTH"),
-    (["evaluate", "tokenizer", "--format", "18x32x32"], "18 frames do not fit the tokenizer"),
+    (["evaluate", "tokenizer", "--format", "17x20x32"], "32x20 pixels do not fit"),
     (["evaluate", "tokenizer", "--format", "17x8x8"], "SSIM needs frames of 11x11 pixels or more"),
     (["evaluate", "tokenizer", "--format", "17x24x24"], "ShapesWorld has no clips of 17x24x24"),
     (["evaluate", "tokenizer", "--data", "{dir}/none"], "none does not exist"),

@@ -14,12 +14,14 @@ from videolm.data.example import Source
 from videolm.data.sources import FolderData
 from videolm.errors import UserError
 from videolm.evaluate.shapes import evaluate_shapes, scenes
-from videolm.evaluate.tokenizer import choose, comparison, evaluate_tokenizer, open_source
+from videolm.evaluate.tokenizer import choose, comparison, evaluate_tokenizer, fitted, open_source
 from videolm.media import Video, write_video
-from videolm.metrics import code_usage, psnr, ssim
+from videolm.metrics import code_usage, frechet_distance, psnr, sharpness, ssim
 from videolm.pipeline.folder import INDEX, TOKENIZER, find_tokenizer, load_tokenizer
 from videolm.shapes import Format
+from videolm.tokenizers.losses.perceptual import I3D, LPIPS
 from videolm.tokenizers.protocol import VideoTokenizer
+from videolm.tokenizers.video.magvit import Magvit, MagvitConfig
 from videolm.tokenizers.video.magvit_v2 import MagvitV2, MagvitV2Config
 
 SHAPE = Format(5, 32, 32)
@@ -30,7 +32,7 @@ JUDGED = {"background", "colour", "shape", "size", "motion", "all_right", "found
 def tokenizer() -> VideoTokenizer:
     torch.manual_seed(0)
     preset = read_yaml(str(files("videolm.configs") / "tokenizer" / "magvit_v2_tiny.yaml"))
-    return MagvitV2(parse(MagvitV2Config, preset)).eval()
+    return MagvitV2(parse(MagvitV2Config, preset)).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def test_windows_of_a_folder_are_drawn_once_each_and_not_judged(tokenizer: Video
     assert len(source) == 11
     some = evaluate_tokenizer(tokenizer, source, samples=6, seed=5)
     assert len(set(some.indices)) == 6 and some.scores["samples"] == 6
-    assert set(some.scores) == {"psnr", "ssim", "codes_used", "perplexity", "samples"}
+    assert set(some.scores) == {"psnr", "ssim", "sharpness", "codes_used", "perplexity", "samples"}
     assert evaluate_tokenizer(tokenizer, source, samples=99).indices == list(range(11))
     assert evaluate_tokenizer(tokenizer, source, samples=6, seed=6).indices != some.indices
 
@@ -123,10 +125,39 @@ def test_every_window_may_be_drawn() -> None:
     assert {index for seed in range(60) for index in choose(11, 2, seed)} == set(range(11))
 
 
+def test_lpips_rfvd_and_sharpness_are_those_of_what_comes_back(
+    tokenizer: VideoTokenizer, random_vgg: None, random_i3d: None
+) -> None:
+    world = open_source(None, Format(13, 32, 32), 8.0, samples=5, seed=3)
+    lpips, i3d = LPIPS.load(), I3D.load()
+    scores = evaluate_tokenizer(tokenizer, world, batch=2, lpips=lpips, i3d=i3d).scores
+    clips = torch.stack([world[index].media.to_tensor() for index in range(5)])
+    decoded = tokenizer.decode(tokenizer.encode(clips)).clamp(-1, 1)
+    assert scores["lpips"] == pytest.approx(float(lpips.distance(decoded, clips).mean()), rel=1e-4)
+    assert scores["rfvd"] == pytest.approx(frechet_distance(i3d(clips), i3d(decoded)), rel=1e-3)
+    assert scores["sharpness"] == pytest.approx(float(sharpness(decoded).mean() / sharpness(clips).mean()), rel=1e-4)
+
+
+def test_clips_between_a_tokenizers_lengths_end_in_a_repeated_frame(tokenizer: VideoTokenizer) -> None:
+    clips = torch.rand(2, 3, 6, 32, 32) * 2 - 1
+    longer = fitted(tokenizer, clips)
+    assert longer.shape[2] == 9 and torch.equal(longer[:, :, :6], clips)
+    assert (longer[:, :, 6:] == clips[:, :, 5:]).all()
+    assert torch.equal(fitted(tokenizer, longer), longer)
+    world = open_source(None, Format(17, 32, 32), 8.0, samples=2, seed=3)
+    blocks = parse(MagvitConfig, read_yaml(str(files("videolm.configs") / "tokenizer" / "magvit_tiny.yaml")))
+    torch.manual_seed(0)
+    other = Magvit(blocks).eval()  # of blocks of frames, where the first tokenizer's first frame stands alone
+    reports = {name: evaluate_tokenizer(made, world) for name, made in (("one", tokenizer), ("two", other))}
+    assert [len(report.psnr) for report in reports.values()] == [2, 2]
+    sheet = comparison({"one": (reports["one"], tokenizer), "two": (reports["two"], other)}, world)
+    assert sheet.height > comparison({"one": (reports["one"], tokenizer)}, world).height
+
+
 def test_the_picture_shows_worst_median_and_best(tokenizer: VideoTokenizer, world: Source) -> None:
     report = evaluate_tokenizer(tokenizer, world)
-    whole = comparison(report, tokenizer, world)
-    one = comparison(evaluate_tokenizer(tokenizer, world, samples=1), tokenizer, world)
+    whole = comparison({"ours": (report, tokenizer)}, world)
+    one = comparison({"ours": (evaluate_tokenizer(tokenizer, world, samples=1), tokenizer)}, world)
     assert whole.pixels.shape == one.pixels.shape  # three pairs, be it of one clip
     height = whole.height // 6  # a label above each row of frames
     order = np.argsort(report.psnr)

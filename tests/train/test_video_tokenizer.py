@@ -1,4 +1,4 @@
-"""Training a video tokenizer with a discriminator and perceptual terms: which there are when, resume to the last bit."""
+"""Training a video tokenizer with a discriminator and perceptual terms: which there are when, and exact resume."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

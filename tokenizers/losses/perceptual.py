@@ -45,6 +45,8 @@ class LPIPS(nn.Module):
     """
 
     file: ClassVar[PublicFile] = VGG16
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,11 +109,15 @@ class I3D(nn.Module):
     """
 
     file: ClassVar[PublicFile] = KINETICS_I3D
-    protocol: ClassVar[str] = f"short side to {I3D_SIDE} bilinear, centre crop, {KINETICS_I3D.name} {KINETICS_I3D.sha256[:8]}"
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
+
+    @property
+    def protocol(self) -> str:
+        """How clips are brought to it, and which weights it has: figures of another protocol are not comparable."""
+        return f"short side to {I3D_SIDE} bilinear, centre crop, {self.file.name} {self.file.sha256[:8]}"
 
     @classmethod
     def load(cls) -> Self:

@@ -1,12 +1,17 @@
 """A video tokenizer alone, by what comes back of true clips: reconstruction is the ceiling of generation.
 
-source ──► clips ──► encode ──► codes ──► decode ──► clips again ──► PSNR, SSIM, [the judge]
+source ──► clips ──► encode ──► codes ──► decode ──► clips again ──► PSNR, SSIM, sharpness, [LPIPS], [rFVD], [the judge]
                      (timed)      └─► usage (timed)
+
+A clip that does not fit a tokenizer's steps in time goes in with its last frame repeated, and what is made of the
+repeated ones is left out: so that tokenizers of unlike steps are compared on the same clips.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -20,9 +25,10 @@ from videolm.data.example import Source
 from videolm.data.sources import FolderData, ShapesWorldData, ShapesWorldSource
 from videolm.errors import UserError
 from videolm.media import Image, Video, contact_sheet
-from videolm.metrics import check_ssim, code_usage, psnr, ssim
+from videolm.metrics import check_ssim, code_usage, frechet_distance, psnr, sharpness, ssim
 from videolm.progress import progress
 from videolm.shapes import Format
+from videolm.tokenizers.losses.perceptual import I3D, LPIPS
 from videolm.tokenizers.protocol import VideoTokenizer
 
 
@@ -31,7 +37,9 @@ class TokenizerReport:
     """What `evaluate_tokenizer` found."""
 
     scores: dict[str, float]
-    """Means over the clips: psnr (dB), ssim, codes_used, perplexity, the judge's shares on ShapesWorld, samples."""
+    """Means over the clips: psnr (dB), ssim, lpips; rfvd, the Frechet video distance of the clips and what came back;
+    sharpness, over that of the clips (below 1: blurred); codes_used, perplexity; the judge's shares on ShapesWorld;
+    samples."""
     speed: dict[str, float]
     """encode_fps and decode_fps: frames a second. They alone differ from one run to the next."""
     indices: list[int]
@@ -83,6 +91,8 @@ def evaluate_tokenizer(
     seed: int = 0,
     batch: int = 32,
     with_ssim: bool = True,
+    lpips: LPIPS | None = None,
+    i3d: I3D | None = None,
 ) -> TokenizerReport:
     """Measure a tokenizer on clips of a source, on the device it is on.
 
@@ -92,13 +102,17 @@ def evaluate_tokenizer(
         seed: of the draw.
         batch: clips a batch.
         with_ssim: False leaves SSIM out, which needs `torchmetrics`.
+        lpips: measures LPIPS.
+        i3d: measures rFVD.
 
     Raises:
-        UserError: clips that do not fit the tokenizer or are too small for SSIM; `torchmetrics` is missing.
+        UserError: frames that do not fit the tokenizer or are too small for a measure, or clips too short or too few
+            for one; `torchmetrics` is missing.
     """
     indices = choose(len(source), samples, seed)
     weights = next(tokenizer.parameters())
-    judged, captions, quality, similarity, used = [], [], [], [], []
+    judged, captions, used = [], [], []
+    quality: dict[str, list[Tensor]] = defaultdict(list)  # of each measure, a tensor (b, ...) a batch
     seconds = {"encode": 0.0, "decode": 0.0}
     frames = 0
     with progress(len(indices), "reconstruct", "clip") as bar:
@@ -107,33 +121,48 @@ def evaluate_tokenizer(
             clips = torch.stack([example.media.to_tensor() for example in examples]).to(weights.device)
             if with_ssim:
                 check_ssim(*clips.shape[-2:])
-            given = clips.to(weights.dtype)
+            given = fitted(tokenizer, clips).to(weights.dtype)
             if not start:
                 tokenizer.decode(tokenizer.encode(given))  # the first pass, which is slower, is not timed
             codes, encoding = _timed(tokenizer.encode, given)
             decoded, decoding = _timed(tokenizer.decode, codes)
-            decoded = decoded.float().clamp(-1, 1)
+            decoded = decoded.float().clamp(-1, 1)[:, :, : clips.shape[2]]
             seconds["encode"] += encoding
             seconds["decode"] += decoding
             frames += clips.shape[0] * clips.shape[2]
-            quality.append(psnr(decoded, clips).cpu())
             used.append(codes.cpu())
+            quality["psnr"].append(psnr(decoded, clips).cpu())
+            for name, seen in (("", clips), ("decoded ", decoded)):
+                quality[name + "sharpness"].append(sharpness(seen).cpu())
+                if i3d is not None:
+                    quality[name + "features"].append(torch.cat([i3d(clip[None]) for clip in seen]).cpu())
             if with_ssim:
-                similarity.append(ssim(decoded, clips).cpu())
+                quality["ssim"].append(ssim(decoded, clips).cpu())
+            if lpips is not None:
+                pairs = zip(decoded.split(1), clips.split(1), strict=True)
+                quality["lpips"] += [lpips.distance(*pair).cpu() for pair in pairs]
             if isinstance(source, ShapesWorldSource):
                 captions += [example.captions[0] for example in examples]
                 judged += [shapesworld.judge(Video.from_tensor(clip, source.fps).frames) for clip in decoded]
             bar.update(len(examples))
-    each, codes = torch.cat(quality), torch.cat(used)
+    values, codes = {name: torch.cat(parts) for name, parts in quality.items()}, torch.cat(used)
     scores = {
-        "psnr": float(each.mean()),
-        **({"ssim": float(torch.cat(similarity).mean())} if similarity else {}),
+        **{name: float(values[name].mean()) for name in ("psnr", "ssim", "lpips") if name in values},
+        **({"rfvd": frechet_distance(values["features"], values["decoded features"])} if i3d is not None else {}),
+        "sharpness": float(values["decoded sharpness"].mean() / values["sharpness"].mean().clamp_min(1e-12)),
         **code_usage(codes, tokenizer.codebook_size),
         **(shapesworld.score(judged, captions) if judged else {}),
         "samples": len(indices),
     }
     speed = {f"{name}_fps": frames / spent for name, spent in seconds.items()}
-    return TokenizerReport(scores, speed, indices, each.tolist(), codes)
+    return TokenizerReport(scores, speed, indices, values["psnr"].tolist(), codes)
+
+
+def fitted(tokenizer: VideoTokenizer, clips: Tensor) -> Tensor:
+    """Clips (b, 3, f, H, W) of as many frames as the tokenizer takes, the last one repeated."""
+    latents = next(count for count in itertools.count(1) if tokenizer.frames(count) >= clips.shape[2])
+    missing = tokenizer.frames(latents) - clips.shape[2]
+    return torch.cat([clips, clips[:, :, -1:].expand(-1, -1, missing, -1, -1)], 2)
 
 
 def choose(length: int, samples: int | None, seed: int) -> list[int]:
@@ -148,17 +177,19 @@ def choose(length: int, samples: int | None, seed: int) -> list[int]:
 
 
 @torch.inference_mode()
-def comparison(report: TokenizerReport, tokenizer: VideoTokenizer, source: Source) -> Image:
-    """The worst, the median and the best clip by PSNR, each above its reconstruction."""
-    order = np.argsort(report.psnr)
+def comparison(made: Mapping[str, tuple[TokenizerReport, VideoTokenizer]], source: Source) -> Image:
+    """The worst, the median and the best clip by PSNR of the first, each above what the named ones make of it."""
+    first = next(iter(made.values()))[0]
+    order = np.argsort(first.psnr)
     places = {"worst": order[0], "median": order[(len(order) - 1) // 2], "best": order[-1]}
-    device = next(tokenizer.parameters()).device
     rows = []
-    for name, place in places.items():
-        clip = source[report.indices[place]].media
-        decoded = tokenizer.decode(report.codes[place : place + 1].to(device))[0]
-        rows.append((f"{name} of {len(order)}: clip {report.indices[place]}", clip))
-        rows.append((f"its reconstruction, {report.psnr[place]:.2f} dB", Video.from_tensor(decoded, clip.fps)))
+    for place_name, place in places.items():
+        clip = source[first.indices[place]].media
+        rows.append((f"{place_name} of {len(order)}: clip {first.indices[place]}", clip))
+        for name, (report, tokenizer) in made.items():
+            device = next(tokenizer.parameters()).device
+            decoded = tokenizer.decode(report.codes[place : place + 1].to(device))[0, :, : len(clip)]
+            rows.append((f"{name}: {report.psnr[place]:.2f} dB", Video.from_tensor(decoded, clip.fps)))
     return contact_sheet(rows)
 
 
