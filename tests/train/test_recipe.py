@@ -1,7 +1,9 @@
 """Recipes: those that ship are valid, and mistakes are said in one line before any work."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,8 @@ from videolm.train.run import Run, layouts_of, vocabulary_of
 
 NEEDS = {name: {"data.path": "clips"} for name in ("own_clips", "own_tokenizer", "overfit_one_clip", "soundstream")}
 NEEDS |= {name: {"data.path": "clips", "start": "shipped"} for name in ("finetune", "own_upscale")}
-NEEDS |= {name: {"data.path": "films"} for name in recipe_names() if name.startswith("videopoet/")}
+PAPERS = ("magvit_v2", "c_vivit", "magvit")
+NEEDS |= {name: {"data.path": "films"} for name in recipe_names() if name.startswith("videopoet/") or name in PAPERS}
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -29,6 +32,35 @@ def test_recipes_that_ship_are_valid_and_survive_printing(name: str, tmp_path: P
     printed = tmp_path / "recipe.yaml"
     printed.write_text(dump_yaml(recipe))
     assert parse(Recipe, read_yaml(printed)) == recipe
+
+
+SMALL = {
+    "magvit_v2": {"base_channels": 8, "norm_groups": 4, "encoder_blocks": 1, "decoder_blocks": 1},
+    "c_vivit": {"hidden_size": 32, "num_heads": 2, "mlp_size": 32, "spatial_layers": 1, "temporal_layers": 1},
+    "magvit": {"base_channels": 8, "norm_groups": 4, "blocks": 1},
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_tokenizers_of_the_papers_train_with_all_their_losses(
+    name: str, random_vgg: None, random_i3d: None, tmp_path: Path
+) -> None:
+    """Every stage and term of the recipe, on narrow networks."""
+    told: dict[str, Any] = {"out": str(tmp_path / "run"), "data": {"kind": "shapesworld", "clips": 4}}
+    recipe = load_recipe(name, {"data.path": "films"})
+    told["formats"] = [[recipe.formats[0].frames, 32, 32]]
+    told |= {f"tokenizer.{key}": value for key, value in SMALL[name].items()}
+    stages = ["tokenizer_training", *(["image_training"] if recipe.image_training else [])]
+    for stage in stages:
+        told |= {f"{stage}.{key}": value for key, value in {"steps": 2, "batch": 2, "validation_clips": 2}.items()}
+        told[f"{stage}.discriminator.channels"] = 4
+    Run(load_recipe(name, told)).tokenizer()
+    for stage in stages:
+        config = getattr(recipe, stage)
+        log = tmp_path / "run" / f"{config.trains}_training" / "metrics.jsonl"
+        first, weights = json.loads(log.read_text().splitlines()[0]), config.weights(0)
+        assert {"l2", "lpips", "adversarial", "discriminator"} <= {key for key, value in weights.items() if value}
+        assert {key for key, value in weights.items() if value} - {"entropy", "commitment", "codebook"} <= set(first)
 
 
 def test_a_file_may_start_from_another_recipe(tmp_path: Path) -> None:
