@@ -14,6 +14,7 @@ LEVELS = (
     {
         "errors",
         "files",
+        "cache",
         "config",
         "configs",
         "registry",
