@@ -10,6 +10,7 @@ a time.
 
 import sys
 from importlib.resources import files
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,17 +40,25 @@ def main(trained: list[str]) -> None:
         report(f"{tokenizer.config.name}, trained", tokenizer)
 
 
-@torch.inference_mode()
 def report(name: str, tokenizer: VideoTokenizer) -> None:
-    """One row of the table, on ShapesWorld clips of as many frames as four blocks have."""
+    """One row of the table."""
+    print("|", " | ".join([name, *cells(tokenizer)]), "|", flush=True)
+
+
+@torch.inference_mode()
+def cells(tokenizer: Any) -> list[str]:
+    """Precision and codes that differ, on ShapesWorld clips of as many frames as four blocks have; "–": not promised.
+
+    Args:
+        tokenizer: one of ours, or another's behind as much of the protocol as is asked for here.
+    """
     clips = draw(tokenizer.frames(4 * tokenizer.block))
     clips = clips.to(next(tokenizer.parameters()).dtype)
     codes = tokenizer.encode(clips)
-    cells = [later_frames(tokenizer, clips, codes), prefix(tokenizer, clips, codes)] if tokenizer.causal else ["–", "–"]
-    cells.append(share(tokenizer.encode(clips[:, :, :1]), codes[:, :1]) if tokenizer.first_frame_alone else "–")
-    cells.append(chunks(tokenizer, clips, codes))
-    precision = str(clips.dtype).removeprefix("torch.")
-    print(f"| {name} | {precision} |", *(f"{cell} |" for cell in cells), flush=True)
+    found = [later_frames(tokenizer, clips, codes), prefix(tokenizer, clips, codes)] if tokenizer.causal else ["–", "–"]
+    found.append(share(tokenizer.encode(clips[:, :, :1]), codes[:, :1]) if tokenizer.first_frame_alone else "–")
+    found.append(chunks(tokenizer, clips, codes) if hasattr(tokenizer, "stream_encoder") else "–")
+    return [str(clips.dtype).removeprefix("torch."), *found]
 
 
 def draw(frames: int) -> Tensor:
@@ -59,7 +68,7 @@ def draw(frames: int) -> Tensor:
     return torch.stack([Video(shapesworld.render(s, whole, (SIDE, SIDE))[:frames], 8.0).to_tensor() for s in scenes])
 
 
-def later_frames(tokenizer: VideoTokenizer, clips: Tensor, codes: Tensor) -> str:
+def later_frames(tokenizer: Any, clips: Tensor, codes: Tensor) -> str:
     """Change every frame after a latent frame: the codes up to it must stay."""
     before, after = [], []
     for latents in range(1, codes.shape[1]):
@@ -70,7 +79,7 @@ def later_frames(tokenizer: VideoTokenizer, clips: Tensor, codes: Tensor) -> str
     return share(torch.cat(after, 1), torch.cat(before, 1))
 
 
-def prefix(tokenizer: VideoTokenizer, clips: Tensor, codes: Tensor) -> str:
+def prefix(tokenizer: Any, clips: Tensor, codes: Tensor) -> str:
     """Codes of the first frames alone."""
     lengths = range(1, codes.shape[1])
     alone = [tokenizer.encode(clips[:, :, : tokenizer.frames(latents)]) for latents in lengths]
