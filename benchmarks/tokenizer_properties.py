@@ -52,7 +52,7 @@ def cells(tokenizer: Any) -> list[str]:
     Args:
         tokenizer: one of ours, or another's behind as much of the protocol as is asked for here.
     """
-    clips = draw(tokenizer.frames(4 * tokenizer.block))
+    clips = draw(tokenizer.frames(4 * (tokenizer.block or 1)))
     clips = clips.to(next(tokenizer.parameters()).dtype)
     codes = tokenizer.encode(clips)
     found = [later_frames(tokenizer, clips, codes), prefix(tokenizer, clips, codes)] if tokenizer.causal else ["–", "–"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import settings
 from torch import Tensor, nn
 
@@ -83,3 +84,62 @@ def _publish(
     write(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setattr(kind, "file", dataclasses.replace(kind.file, sha256=digest))
+
+
+LEVELS = (8, 8, 8, 5, 5, 5)
+FRAMES, SIDE = 4, 4  # of a patch
+
+
+class CosmosEncoder(nn.Module):
+    """Gives (numbers int32, their vectors, a loss of zero), as NVIDIA's program does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv3d(3, 6, (FRAMES, SIDE, SIDE), (FRAMES, SIDE, SIDE))
+        self.time = nn.Conv3d(6, 6, (2, 3, 3), padding=(0, 1, 1))
+        self.register_buffer("levels", torch.tensor(LEVELS))
+        self.register_buffer("bases", torch.tensor([1, 8, 64, 512, 2560, 12800]))
+
+    def forward(self, video: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = self.patch(torch.cat([video[:, :, :1], video[:, :, :1], video[:, :, :1], video], 2))
+        x = x + self.time(torch.cat([x[:, :, :1], x], 2))
+        half = self.levels // 2
+        width = (self.levels - 1) / 2
+        z = (4 * x.movedim(1, -1)).tanh() * width - (width - (self.levels - 1 - half))
+        digits = z.round()
+        numbers = ((digits.to(torch.int64) + half) * self.bases).sum(-1).to(torch.int32)
+        vectors = (digits / half).movedim(-1, 1).to(video.dtype)
+        return numbers, vectors, torch.zeros(1)
+
+
+class CosmosDecoder(nn.Module):
+    """Takes the numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time = nn.Conv3d(6, 3 * FRAMES * SIDE * SIDE, (2, 3, 3), padding=(0, 1, 1))
+        self.register_buffer("levels", torch.tensor(LEVELS))
+        self.register_buffer("bases", torch.tensor([1, 8, 64, 512, 2560, 12800]))
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        half = self.levels // 2
+        digits = numbers.unsqueeze(-1) // self.bases % self.levels
+        x = ((digits - half) / half).movedim(-1, 1).to(self.time.weight.dtype)
+        x = self.time(F.pad(x, (0, 0, 0, 0, 1, 0)))
+        b, _, t, h, w = x.shape
+        x = x.view(b, 3, 4, 4, 4, t, h, w).permute(0, 1, 5, 2, 6, 3, 7, 4)
+        return x.reshape(b, 3, t * 4, h * 4, w * 4)[:, :, 3:]
+
+
+@pytest.fixture(scope="session")
+def cosmos_programs() -> Callable[..., tuple[Path, Path]]:
+    """Writes two TorchScript programs with the interface of NVIDIA's Cosmos tokenizers into a folder."""
+
+    def write(folder: Path, dtype: torch.dtype = torch.bfloat16) -> tuple[Path, Path]:
+        torch.manual_seed(0)
+        paths = (folder / "given_encoder.jit", folder / "given_decoder.jit")
+        for module, path in zip((CosmosEncoder(), CosmosDecoder()), paths, strict=True):
+            torch.jit.script(module.to(dtype).eval()).save(str(path))
+        return paths
+
+    return write

@@ -5,6 +5,7 @@ Tokenizers know nothing of vocabularies or offsets: their codes run from 0 to `c
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from typing import ClassVar, NamedTuple, Self
 
@@ -37,7 +38,9 @@ class VideoTokenizer(Component):
         spatial_stride: pixels on a side that a latent position stands for.
         causal: the codes of the first 1 + temporal_stride * k frames do not depend on later frames.
         first_frame_alone: the first latent frame stands for one frame; an image is a clip of one frame.
-        block: latent frames that are coded together, apart from those before and after, where it is not causal.
+        block: latent frames that are coded together, apart from those before and after, where it is not causal; None:
+            a clip is coded as a whole, causal or not, so a stream holds all of it and gives its result at the end.
+        trainable: it can be trained here; else it is used as it is.
         encoder: video and past -> latents (b, quantizer.dim, t, h, w).
         decoder: vectors (b, quantizer.dim, t, h, w) and past -> video.
     """
@@ -46,7 +49,8 @@ class VideoTokenizer(Component):
     spatial_stride: int
     causal: ClassVar[bool]
     first_frame_alone: ClassVar[bool]
-    block: int = 1
+    block: int | None = 1
+    trainable: ClassVar[bool] = True
     encoder: torch.nn.Module
     quantizer: Quantizer
     decoder: torch.nn.Module
@@ -118,6 +122,8 @@ class VideoTokenizer(Component):
             return codes
 
         stride = self.temporal_stride
+        if self.block is None:
+            return Stream(lambda video, past: self.encode(video), dim=2, out_dim=1, unit=sys.maxsize, rest=1)
         if self.causal:
             return Stream(run, dim=2, out_dim=1, unit=stride, first=self.frames(1), most=most)
         return Stream(run, dim=2, out_dim=1, unit=self.block * stride, rest=stride)
@@ -131,6 +137,8 @@ class VideoTokenizer(Component):
             past.time += codes.shape[1]
             return video
 
+        if self.block is None:
+            return Stream(lambda codes, past: self.decode(codes), dim=1, out_dim=2, unit=sys.maxsize, rest=1)
         return Stream(run, dim=1, out_dim=2, unit=self.block, rest=1, most=most if self.causal else 1)
 
     def freeze_codes(self) -> None:
@@ -146,6 +154,13 @@ class VideoTokenizer(Component):
 
     def _decode_vectors(self, vectors: Tensor, past: Past | None = None) -> Tensor:
         return self.decoder(vectors.movedim(-1, 1).to(next(self.decoder.parameters()).dtype), past)
+
+    @classmethod
+    def check_trainable(cls) -> None:
+        """Raise `UserError` where it is not `trainable`."""
+        if not cls.trainable:
+            name = cls.Settings.model_fields["name"].default
+            raise UserError(f"{name} is used as it is: train a magvit_v2 instead, or name a folder of it as pretrained")
 
     def check_video(self, video: Tensor) -> None:
         """Raise `UserError` unless `video` is (b, 3, f, H, W), not empty, finite and in [-1, 1]."""
@@ -172,5 +187,8 @@ VIDEO_TOKENIZERS: Registry[type[VideoTokenizer]] = Registry(
         "magvit_v2": "videolm.tokenizers.video.magvit_v2:MagvitV2",
         "c_vivit": "videolm.tokenizers.video.c_vivit:CViViT",
         "magvit": "videolm.tokenizers.video.magvit:Magvit",
+        "emu3": "videolm.tokenizers.video.emu3:Emu3",
+        "cosmos": "videolm.tokenizers.video.cosmos:Cosmos",
+        "open_magvit2": "videolm.tokenizers.video.open_magvit2:OpenMagvit2",
     },
 )

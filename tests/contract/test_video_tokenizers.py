@@ -5,6 +5,7 @@ A new tokenizer is tested by a line in `CASES`.
 
 import copy
 import json
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,25 @@ from torch import Tensor
 from videolm.component import CONFIG_FILE, WEIGHTS_FILE
 from videolm.config import parse, read_yaml
 from videolm.errors import UserError
+from videolm.tokenizers.layers.stream import Stream
 from videolm.tokenizers.protocol import VIDEO_TOKENIZERS, VideoTokenizer
 from videolm.tokenizers.quantize.fsq import FSQ
 from videolm.tokenizers.video.c_vivit import CViViT
+from videolm.tokenizers.video.cosmos import Cosmos
 
 
 def preset(name: str, **changes: Any) -> dict[str, Any]:
     return read_yaml(str(files("videolm.configs") / "tokenizer" / f"{name}.yaml")) | changes
 
 
+EMU3 = {
+    "codebook_size": 512,
+    "base_channels": 32,
+    "channel_multiplier": [1, 1],
+    "num_res_blocks": 1,
+    "attn_resolutions": [1],
+    "hidden_size": 32,
+}
 PAPER = {"base_channels": 8, "norm_groups": 4, "encoder_blocks": 1, "decoder_blocks": 1}
 CASES: dict[str, dict[str, Any]] = {
     "magvit_v2 tiny": preset("magvit_v2_tiny"),
@@ -35,19 +46,29 @@ CASES: dict[str, dict[str, Any]] = {
     "c_vivit tiny": preset("c_vivit_tiny"),
     "c_vivit with LFQ": preset("c_vivit_tiny", quantizer={"name": "lfq", "bits": 9}, temporal_patch=4),
     "magvit tiny": preset("magvit_tiny", frames=8),
+    "emu3": {"name": "emu3", "model": EMU3},
+    "cosmos": {"name": "cosmos"},
+    "open_magvit2": {"name": "open_magvit2", "channels": 32, "multipliers": (1, 2, 2), "blocks": 1, "bits": 9},
 }
 
 
 @pytest.fixture(scope="module", params=CASES)
-def tokenizer(request: pytest.FixtureRequest) -> VideoTokenizer:
+def tokenizer(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    cosmos_programs: Callable[..., tuple[Path, Path]],
+) -> VideoTokenizer:
     kind = VIDEO_TOKENIZERS.get(CASES[request.param]["name"])
     torch.manual_seed(0)
+    if kind is Cosmos:
+        return Cosmos.from_files(*cosmos_programs(tmp_path_factory.mktemp("programs"), torch.float64))
     made = kind(parse(kind.Settings, CASES[request.param])).eval()
     for name, weight in made.named_parameters():
         if "modulate" in name:  # zero at the start: the adaptive norms would not be tested
             torch.nn.init.normal_(weight, std=0.3)
     with torch.no_grad():  # latents of untrained weights lie close together, within the reach of few codes
-        made.encoder.project.weight *= 10
+        if hasattr(made.encoder, "project"):
+            next(made.encoder.project.parameters()).mul_(10)
     return made.double().requires_grad_(False)
 
 
@@ -112,13 +133,15 @@ def test_codes_of_the_first_frames_begin_those_of_the_clip(
 
 
 def test_an_image_has_the_codes_of_a_first_frame(tokenizer: VideoTokenizer, video: Tensor, codes: Tensor) -> None:
-    if not tokenizer.first_frame_alone:
-        pytest.skip("the first frame does not stand alone")
+    if not (tokenizer.first_frame_alone and tokenizer.causal):
+        pytest.skip("the first frame does not stand alone, or sees later ones")
     assert torch.equal(tokenizer.encode(video[:, :, :1]), codes[:, :1])
 
 
 def test_a_still_has_the_same_codes_at_every_time(tokenizer: VideoTokenizer, video: Tensor) -> None:
     """So a language model has nothing to learn where nothing moves."""
+    if not tokenizer.trainable:
+        pytest.skip("pads as its makers chose")
     if isinstance(tokenizer, CViViT):
         pytest.skip("reads its first frame with weights of its own")
     codes = tokenizer.encode(video[:, :, :1].expand_as(video))
@@ -126,6 +149,8 @@ def test_a_still_has_the_same_codes_at_every_time(tokenizer: VideoTokenizer, vid
 
 
 def test_a_flat_ground_has_the_same_code_at_every_place(tokenizer: VideoTokenizer, video: Tensor) -> None:
+    if not tokenizer.trainable:
+        pytest.skip("pads as its makers chose")
     colour = torch.tensor([0.5, -0.25, 0.125], dtype=torch.float64).view(1, 3, 1, 1, 1)
     codes = tokenizer.encode(colour.expand(1, 3, *video.shape[2:]).contiguous())
     assert torch.equal(codes, codes[:, :, :1, :1].expand_as(codes))
@@ -156,6 +181,10 @@ def test_clips_of_a_batch_do_not_touch_one_another(tokenizer: VideoTokenizer, vi
 
 
 def test_the_training_pass_is_encode_and_decode(tokenizer: VideoTokenizer, video: Tensor, codes: Tensor) -> None:
+    if not tokenizer.trainable:
+        with pytest.raises(UserError, match=f"{tokenizer.config.name} is used as it is"):
+            tokenizer(video)
+        return
     out = tokenizer(video.requires_grad_())
     assert torch.equal(out.codes, codes)
     torch.testing.assert_close(out.video, tokenizer.decode(codes))
@@ -169,6 +198,8 @@ def test_the_training_pass_is_encode_and_decode(tokenizer: VideoTokenizer, video
 def test_with_frozen_codes_training_reaches_decoding_alone(
     tokenizer: VideoTokenizer, video: Tensor, codes: Tensor
 ) -> None:
+    if not tokenizer.trainable:
+        pytest.skip("is not trained here")
     trained = copy.deepcopy(tokenizer).requires_grad_(True)
     trained.freeze_codes()
     for weight in trained.parameters():
@@ -193,6 +224,8 @@ def test_saved_and_loaded_it_gives_the_same_codes(
 
 def test_saved_in_half_precision(tokenizer: VideoTokenizer, video: Tensor, tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path / "whole", torch.float32)
+    if not (tmp_path / "whole" / WEIGHTS_FILE).exists():
+        pytest.skip("keeps no weights of its own")
     tokenizer.save_pretrained(tmp_path / "half", torch.float16)
     sizes = [(tmp_path / name / WEIGHTS_FILE).stat().st_size for name in ("whole", "half")]
     assert sizes[1] < 0.7 * sizes[0]
@@ -232,7 +265,7 @@ def test_any_plan_of_chunks_gives_the_codes_of_one_pass(
         if (rest := stream.finish()) is not None:
             parts.append(rest)
         assert torch.equal(torch.cat(parts, 1), codes)
-    if tokenizer.causal:  # codes come as soon as their frames are there
+    if tokenizer.causal and tokenizer.block is not None:  # codes come as soon as their frames are there
         stream = tokenizer.stream_encoder()
         first = stream.push(video[:, :, : tokenizer.frames(1)])
         assert first is not None and torch.equal(first, codes[:, :1])
@@ -248,18 +281,22 @@ def test_any_plan_of_chunks_gives_the_frames_of_one_pass(tokenizer: VideoTokeniz
 
 
 def test_streams_of_clips_that_do_not_fit(tokenizer: VideoTokenizer, video: Tensor) -> None:
+    def whole(stream: Stream, value: Tensor) -> None:
+        stream.push(value)
+        stream.finish()
+
     stream = tokenizer.stream_encoder()
     stream.push(video[:, :, : tokenizer.frames(1) + 1])
-    with pytest.raises(UserError, match="1 after a length that fits"):
+    with pytest.raises(UserError, match="1 after a length that fits|2 frames do not fit"):
         stream.finish()
     with pytest.raises(UserError, match="does not go on from"):
         stream.push(video[:, :, :1, :-1])
     with pytest.raises(UserError, match="pixels must lie in"):
-        tokenizer.stream_encoder().push(torch.full_like(video, 255.0))
+        whole(tokenizer.stream_encoder(), torch.full_like(video, 255.0))
     with pytest.raises(UserError, match="multiples of"):
-        tokenizer.stream_encoder().push(video[..., :-1])
+        whole(tokenizer.stream_encoder(), video[..., :-1])
     with pytest.raises(UserError, match="another tokenizer's"):
-        tokenizer.stream_decoder().push(torch.full((1, tokenizer.block, 1, 1), tokenizer.codebook_size))
+        whole(tokenizer.stream_decoder(), torch.full((1, tokenizer.block or 1, 1, 1), tokenizer.codebook_size))
 
 
 def cut(value: Tensor, lengths: list[int], dim: int) -> list[Tensor]:
@@ -274,6 +311,10 @@ def cut(value: Tensor, lengths: list[int], dim: int) -> list[Tensor]:
 
 def test_a_tokenizer_of_clips_starts_where_that_of_pictures_ended(tokenizer: VideoTokenizer, video: Tensor) -> None:
     """On a still: see `VideoTokenizer.inflate`."""
+    if not tokenizer.trainable:
+        with pytest.raises(UserError, match="is used as it is"):
+            tokenizer.inflate(tokenizer)
+        return
     torch.manual_seed(1)
     image = type(tokenizer)(tokenizer.config.image()).double()
     made = copy.deepcopy(tokenizer)
@@ -339,6 +380,8 @@ def test_folders_that_hold_no_model(tokenizer: VideoTokenizer, tmp_path: Path) -
 
     fails(f"{CONFIG_FILE} is missing")
     tokenizer.save_pretrained(tmp_path)
+    if not (tmp_path / WEIGHTS_FILE).exists():
+        pytest.skip("keeps no weights of its own")
     config = json.loads((tmp_path / CONFIG_FILE).read_text())
     weights = (tmp_path / WEIGHTS_FILE).read_bytes()
     (tmp_path / WEIGHTS_FILE).write_bytes(weights[:100])
@@ -348,9 +391,11 @@ def test_folders_that_hold_no_model(tokenizer: VideoTokenizer, tmp_path: Path) -
     torch.save({}, tmp_path / "pytorch_model.bin")
     fails("pickled weights (pytorch_model.bin), which are never loaded")
     (tmp_path / WEIGHTS_FILE).write_bytes(weights)
-    (tmp_path / CONFIG_FILE).write_text(json.dumps(config | {"quantizer": {"name": "lfq", "bits": 13}}))
+    other = {"quantizer": {"name": "lfq", "bits": 13}, "bits": 13, "model": EMU3 | {"codebook_size": 13}}
+    key = next(key for key in other if key in config)
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config | {key: other[key]}))
     fails(f"does not fit its {CONFIG_FILE}")
-    (tmp_path / CONFIG_FILE).write_text(json.dumps(config | {"quantiser": 3}))
-    fails("unknown key 'quantiser'; did you mean 'quantizer'?")
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config | {f"{key}_": 3}))
+    fails(f"unknown key '{key}_'; did you mean '{key}'?")
     (tmp_path / CONFIG_FILE).write_text("{")
     fails("cannot read")

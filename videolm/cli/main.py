@@ -29,6 +29,7 @@ COMMANDS = {
     "prepare": "raw media to token shards",
     "estimate": "what a training takes: memory, time, storage",
     "train": "run a recipe: from raw clips to a model",
+    "borrow": "a published tokenizer into a folder of ours",
     "tokenize": "films and pictures to token files",
     "detokenize": "token files back to films and pictures",
     "evaluate": "measure a model",

@@ -210,11 +210,13 @@ class Run:
             given = find_tokenizer(recipe.tokenizer.pretrained).to(device())
             if recipe.decoder_training is None:
                 return given
+            given.check_trainable()
             if not done.exists():
                 recipe.decoder_training.check_files()
                 self._train_tokenizer(given, recipe.decoder_training, done)
             return type(given).from_pretrained(done).to(device())
         kind = VIDEO_TOKENIZERS.get(recipe.tokenizer.name)  # type: ignore[attr-defined]  # each has one
+        kind.check_trainable()
         if done.exists():
             return kind.from_pretrained(done).to(device())
         for stage in (recipe.image_training, recipe.tokenizer_training, recipe.decoder_training):
