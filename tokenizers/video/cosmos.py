@@ -7,9 +7,9 @@ takes these back. The code of a place is six values of a few levels each (finite
     tokenizer.save_pretrained("cosmos")     # our own folder, with copies of both
 
 The rule is that nothing executable is ever loaded; this is the one exception. A TorchScript file is a program in a
-language of tensors, run by PyTorch: `torch.jit.load` unpickles no Python objects, but the program is to be trusted as one
-trusts its author. So a folder comes from a command that names the files (`videolm borrow cosmos`), is
-never fetched from the hub, and knows the SHA-256 of both: another file in their place is refused.
+language of tensors, run by PyTorch: loading it unpickles no Python objects, but whoever runs it trusts its author. So
+a folder comes from a command that names the files (`videolm borrow cosmos`), the programs of one are never fetched from
+the hub, and it holds the SHA-256 of both: another file in their place is refused.
 
 A program keeps no state, so a clip is coded as a whole (`VideoTokenizer.block`), in the precision the program has.
 """
@@ -115,6 +115,8 @@ class Cosmos(Borrowed):
     causal: ClassVar[bool] = True
     first_frame_alone: ClassVar[bool] = True
     block = None
+    encoder: Encoder
+    decoder: Decoder
 
     def __init__(self, config: CosmosConfig):
         super().__init__(config)
@@ -201,4 +203,6 @@ def _load(path: Path, digest: str | None = None) -> tuple[torch.jit.ScriptModule
         program = torch.jit.load(io.BytesIO(content), map_location="cpu")
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{path} is no TorchScript file: {str(error).splitlines()[0][:200]}") from error
-    return program.eval().requires_grad_(False), found
+    for weight in program.parameters():
+        weight.requires_grad_(False)
+    return program.eval(), found

@@ -1,15 +1,15 @@
 """Emu3's video tokenizer (arXiv 2409.18869, 2.2; Apache-2.0), with the network of `transformers`.
 
-    video -> convolutions and attention in each frame -> convolutions over time, 4 frames to 1 -> nearest of 32,768 codes
+    video -> convolutions and attention in each frame -> convolutions over time, 4 to 1 -> nearest of 32,768 codes
 
     tokenizer = Emu3.from_hub("BAAI/Emu3-VisionTokenizer")
     tokenizer.save_pretrained("emu3")       # our own folder, which knows what it holds
 
-In time it is causal: each of its convolutions pads in front alone, and its norms take no statistic over time. It has no
-frame that stands alone: it codes groups of 4, and a picture as 4 times itself. So here a clip begins with its first frame
-so many times, which gives that frame the code it has as a picture, and 1 + 4 k frames are 1 + k latent frames. Of the first
-group the first frame is shown, as `transformers` shows a picture. All else is what one pass of `transformers` over
-the frames gives; any way of cutting a clip into chunks gives the same.
+In time it is causal: each of its convolutions pads in front alone, and its norms take no statistic over time. No frame
+stands alone: it codes groups of 4, and a picture as 4 times itself. So here a clip begins with its first frame so many
+times, which gives that frame the code that it has as a picture, and 1 + 4 k frames are 1 + k latent frames. Of the
+first group the first frame is shown, as `transformers` shows a picture. All else is what one pass of `transformers` over the
+frames gives, and any way of cutting a clip into chunks gives the same. (Emu3's own example codes each 4 frames apart.)
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Open-MAGVIT2's video tokenizer (TencentARC, arXiv 2409.04410; Apache-2.0): an open reading of MAGVIT-v2, 2^18 codes.
 
     video -> conv -> { residual blocks -> strided conv } per level -> residual blocks -> norm, conv -> signs -> codes
-    codes -> signs -> conv -> residual blocks -> { norm by the signs -> residual blocks -> up } per level -> norm, conv -> video
+    codes -> conv -> residual blocks -> { norm by the codes -> residual blocks -> up } per level -> norm, conv -> video
 
     tokenizer = OpenMagvit2.from_checkpoint("video_128_262144.ckpt")
 
-Where it differs from `MagvitV2`: its group norms take their statistics over all frames, and those that the codes steer take
-the codes' mean and spread over the whole clip, so its codes depend on later frames although its convolutions do
-not. It pads with zeros. It was trained on 17 frames, and codes a clip as a whole: see `VideoTokenizer.block`.
-Modules are named as in its checkpoint.
+Where it differs from `MagvitV2`: its group norms take their statistics over all frames, and those that the codes steer
+take the codes' mean and spread over the whole clip. So its codes depend on later frames, although its convolutions do
+not, and a picture alone need not have the codes of a clip's first frame. It pads with zeros. It was trained on 17
+frames, and codes a clip as a whole: see `VideoTokenizer.block`. Modules are named as in its checkpoint.
 """
 
 from __future__ import annotations
@@ -134,13 +134,38 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         st, sh, sw = self.stride
-        # `depth_to_space` drops the surplus frames before the first, so the first frame is taken out of their place.
         x = self.conv1(x)
-        if st > 1:
-            first = x[:, : x.shape[1] // st]  # channels of the first of each two frames
-            start = depth_to_space(first[:, :, :1], (1, sh, sw))
-            return torch.cat([start, depth_to_space(x, self.stride)[:, :, 1:]], 2)
-        return depth_to_space(x, self.stride)
+        up = depth_to_space(x, self.stride)  # without the first of two frames, which is the one that stays here
+        if st == 1:
+            return up
+        first = depth_to_space(x[:, : x.shape[1] // st, :1], (1, sh, sw))
+        return torch.cat([first, up[:, :, 1:]], 2)
+
+
+class DownLevel(nn.Module):
+    """Residual blocks, then a strided convolution on all levels but the last."""
+
+    def __init__(self, channels: int, out: int, blocks: int, stride: Size | None):
+        super().__init__()
+        self.block = _blocks(channels, out, blocks)
+        self.downsample = Conv(out, out, 3, stride) if stride else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = _through(self.block, x)
+        return x if self.downsample is None else self.downsample(x)
+
+
+class UpLevel(nn.Module):
+    """Residual blocks, then space and time back on all levels but the first."""
+
+    def __init__(self, channels: int, out: int, blocks: int, stride: Size | None):
+        super().__init__()
+        self.block = _blocks(channels, out, blocks)
+        self.upsample = Up(out, stride) if stride else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = _through(self.block, x)
+        return x if self.upsample is None else self.upsample(x)
 
 
 class Encoder(nn.Module):
@@ -150,25 +175,15 @@ class Encoder(nn.Module):
         super().__init__()
         widths, strides = config.widths, config.strides
         self.conv_in = Conv(3, widths[0], bias=False)
-        self.down = nn.ModuleList()
-        for level, (before, width) in enumerate(zip([widths[0], *widths], widths, strict=False)):
-            down = nn.Module()
-            down.block = _blocks(before, width, config.blocks)
-            if level < len(strides):
-                down.downsample = Conv(width, width, 3, strides[level])
-            self.down.append(down)
+        each = zip([widths[0], *widths], widths, [*strides, None], strict=False)
+        self.down = nn.ModuleList(DownLevel(before, width, config.blocks, stride) for before, width, stride in each)
         self.mid_block = _blocks(widths[-1], widths[-1], config.blocks)
         self.norm_out = _norm(widths[-1])
         self.conv_out = Conv(widths[-1], config.bits, 1)
 
     def forward(self, video: Tensor, past: Past | None = None) -> Tensor:
         """`past` is that of a chunk which is a whole clip, so there is none."""
-        x = self.conv_in(video)
-        for level in self.down:
-            x = _through(level.block, x)
-            if hasattr(level, "downsample"):
-                x = level.downsample(x)
-        x = _through(self.mid_block, x)
+        x = _through(self.mid_block, _through(self.down, self.conv_in(video)))
         latents: Tensor = self.conv_out(F.silu(self.norm_out(x)))
         return latents
 
@@ -181,15 +196,10 @@ class Decoder(nn.Module):
         widths, strides = config.widths, config.strides
         self.conv_in = Conv(config.bits, widths[-1])
         self.mid_block = _blocks(widths[-1], widths[-1], config.blocks)
-        self.up, self.adaptive = nn.ModuleList(), nn.ModuleList()  # in the encoder's order
-        for level, width in enumerate(widths):
-            before = widths[min(level + 1, len(widths) - 1)]
-            up = nn.Module()
-            up.block = _blocks(before, width, config.blocks)
-            if level:
-                up.upsample = Up(width, strides[level - 1])
-            self.up.append(up)
-            self.adaptive.append(Steered(config.bits, before))
+        before = [*widths[1:], widths[-1]]
+        levels = zip(before, widths, [None, *strides], strict=True)  # in the encoder's order
+        self.up = nn.ModuleList(UpLevel(channels, width, config.blocks, stride) for channels, width, stride in levels)
+        self.adaptive = nn.ModuleList(Steered(config.bits, channels) for channels in before)
         self.norm_out = _norm(widths[0])
         self.conv_out = Conv(widths[0], 3)
 
@@ -197,9 +207,7 @@ class Decoder(nn.Module):
         """`past`: see `Encoder.forward`."""
         x = _through(self.mid_block, self.conv_in(signs))
         for norm, level in zip(reversed(self.adaptive), reversed(self.up), strict=True):
-            x = _through(level.block, norm(x, signs))
-            if hasattr(level, "upsample"):
-                x = level.upsample(x)
+            x = level(norm(x, signs))
         video: Tensor = self.conv_out(F.silu(self.norm_out(x)))
         return video
 
