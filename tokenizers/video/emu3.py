@@ -8,8 +8,9 @@
 In time it is causal: each of its convolutions pads in front alone, and its norms take no statistic over time. No frame
 stands alone: it codes groups of 4, and a picture as 4 times itself. So here a clip begins with its first frame so many
 times, which gives that frame the code that it has as a picture, and 1 + 4 k frames are 1 + k latent frames. Of the
-first group the first frame is shown, as `transformers` shows a picture. All else is what one pass of `transformers` over the
-frames gives, and any way of cutting a clip into chunks gives the same. (Emu3's own example codes each 4 frames apart.)
+first group the first frame is shown, as `transformers` shows a picture. All else is what one pass of `transformers`
+over the frames gives, and any way of cutting a clip into chunks gives the same. (Emu3's own example codes each group
+of 4 frames apart.)
 """
 
 from __future__ import annotations
