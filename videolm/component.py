@@ -1,7 +1,8 @@
 """Parts of a model that are saved on their own: a folder with `config.json` and `model.safetensors`.
 
 A model directory is a folder of these with a `model_index.json` (as diffusers saves a pipeline). Nothing executable
-is ever loaded: JSON and safetensors only, and a pickled file is refused by name.
+is ever loaded: JSON and safetensors only, and a pickled file is refused by name. (One tokenizer that others publish as
+a program is the exception, `tokenizers/video/cosmos.py`.)
 """
 
 from __future__ import annotations

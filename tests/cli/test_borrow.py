@@ -45,7 +45,7 @@ def test_a_borrowed_tokenizer_is_one_for_the_other_commands(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["borrowed"]
     tokenizer = find_tokenizer(folder)
     assert outline(folder).grid(9, 16, 16) == tokenizer.grid(9, 16, 16)
-    measure = ["evaluate", "tokenizer", "--model", folder, "--format", "9x16x16", "--samples", "2", "--json"]
+    measure = ["evaluate", "tokenizer", "--model", folder, "--format", "9x32x32", "--samples", "2", "--json"]
     assert main(measure) == 0
     assert json.loads(capsys.readouterr().out)["weights"] == tokenizer.fingerprint()
     frames = np.random.default_rng(0).integers(
