@@ -175,7 +175,8 @@ class Emu3(Borrowed):
         kind = about.get("model_type")
         if kind == "Emu3VisionVQ":
             about = {SETTINGS.get(key, key): value for key, value in about.items() if key in (*SETTINGS, *SAME)}
-            about["hidden_size"] = about["base_channels"] * about["channel_multiplier"][-1]
+            levels = Emu3VQVAEConfig(**about)
+            about["hidden_size"] = levels.base_channels * levels.channel_multiplier[-1]  # of attention
             weights = {_renamed(key): _flat(key, value) for key, value in weights.items()}
         elif kind != "emu3_vqgan":
             raise UserError(f"{name} is a {kind}, not Emu3's tokenizer: name BAAI/Emu3-VisionTokenizer or a copy of it")

@@ -273,7 +273,7 @@ def model_folder(name: str | Path | None) -> Path:
 def model_hash(folder: Path) -> str:
     """A short hash of all weights in a model directory, to name it in results."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob(f"*/{WEIGHTS_FILE}")):
+    for path in sorted([*folder.glob(f"*/{WEIGHTS_FILE}"), *folder.glob("*/*.jit")]):  # programs hold weights too
         digest.update(path.parent.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
