@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -132,8 +132,11 @@ class CosmosDecoder(nn.Module):
 
 
 @pytest.fixture(scope="session")
-def cosmos_programs() -> Callable[..., tuple[Path, Path]]:
-    """Writes two TorchScript programs with the interface of NVIDIA's Cosmos tokenizers into a folder."""
+def cosmos_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[Path, Path]]]:
+    """Writes two TorchScript programs with the interface of NVIDIA's Cosmos tokenizers into a folder.
+
+    Those that tests name are trusted in a folder of the tests, not in the user's.
+    """
 
     def write(folder: Path, dtype: torch.dtype = torch.bfloat16) -> tuple[Path, Path]:
         torch.manual_seed(0)
@@ -142,4 +145,7 @@ def cosmos_programs() -> Callable[..., tuple[Path, Path]]:
             torch.jit.script(module.to(dtype).eval()).save(str(path))
         return paths
 
-    return write
+    trusted = tmp_path_factory.mktemp("trusted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("videolm.cache.trusted_folder", lambda: trusted)
+        yield write

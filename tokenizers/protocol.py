@@ -156,10 +156,15 @@ class VideoTokenizer(Component):
         return self.decoder(vectors.movedim(-1, 1).to(next(self.decoder.parameters()).dtype), past)
 
     @classmethod
+    def registered_name(cls) -> str:
+        """Its name in `VIDEO_TOKENIZERS`."""
+        return str(cls.Settings.model_fields["name"].default)
+
+    @classmethod
     def check_trainable(cls) -> None:
         """Raise `UserError` where it is not `trainable`."""
         if not cls.trainable:
-            name = cls.Settings.model_fields["name"].default
+            name = cls.registered_name()
             raise UserError(f"{name} is used as it is: train a magvit_v2 instead, or name a folder of it as pretrained")
 
     def check_video(self, video: Tensor) -> None:

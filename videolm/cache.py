@@ -1,4 +1,4 @@
-"""The user's folder of what is built or fetched once: `VIDEOLM_CACHE`, or `videolm` in the user's cache."""
+"""The user's folder of what is built, fetched or trusted once: `VIDEOLM_CACHE`, or `videolm` in the user's cache."""
 
 from __future__ import annotations
 
@@ -11,9 +11,25 @@ from videolm.errors import UserError
 
 
 def cache_folder() -> Path:
-    """Where what is built or fetched is kept; it need not exist."""
+    """Where what is built, fetched or trusted is kept; it need not exist."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("VIDEOLM_CACHE") or Path(base) / "videolm")
+
+
+def trusted_folder() -> Path:
+    """Where the hashes are kept of programs that the user has named; it need not exist."""
+    return cache_folder() / "trusted"
+
+
+def trust(sha256: str) -> None:
+    """Note that the program of this hash may be run: the user has named it."""
+    trusted_folder().mkdir(parents=True, exist_ok=True)
+    (trusted_folder() / sha256).touch()
+
+
+def is_trusted(sha256: str) -> bool:
+    """Whether the user has named the program of this hash before."""
+    return (trusted_folder() / sha256).is_file()
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,8 @@ def test_a_borrowed_tokenizer_is_one_for_the_other_commands(
     measure = ["evaluate", "tokenizer", "--model", folder, "--format", "9x32x32", "--samples", "2", "--json"]
     assert main(measure) == 0
     assert json.loads(capsys.readouterr().out)["weights"] == tokenizer.fingerprint()
-    frames = np.random.default_rng(0).integers(
-        0, 256, (11, 18, 16, 3), dtype=np.uint8
-    )  # neither length nor height fits
+    # Neither length nor height fits.
+    frames = np.random.default_rng(0).integers(0, 256, (11, 18, 16, 3), dtype=np.uint8)
     write_video(Video(frames, 8.0), tmp_path / "clip.mp4")
     assert main(["tokenize", str(tmp_path / "clip.mp4"), "--model", folder, "--out", str(tmp_path)]) == 0
     back = ["detokenize", str(tmp_path / "clip.safetensors"), "--model", folder, "--out", str(tmp_path / "back")]

@@ -65,6 +65,18 @@ def test_another_file_in_the_place_of_a_program_is_refused(cosmos_programs: Prog
     fails("decoder", lambda: Cosmos.from_pretrained(tmp_path / "copy"))
 
 
+def test_programs_that_nobody_has_named_here_are_not_run(
+    cosmos_programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Cosmos.from_files(*cosmos_programs(tmp_path))
+    made.save_pretrained(tmp_path / "ours")
+    monkeypatch.setattr("videolm.cache.trusted_folder", lambda: tmp_path / "trusted")  # as on another machine
+    fails("has not been named on this machine", lambda: Cosmos.from_pretrained(tmp_path / "ours"))
+    assert not (tmp_path / "trusted").exists()
+    Cosmos.from_files(tmp_path / "ours" / "encoder.jit", tmp_path / "ours" / "decoder.jit")
+    assert Cosmos.from_pretrained(tmp_path / "ours").fingerprint() == made.fingerprint()
+
+
 def test_what_is_no_tokenizer_of_cosmos(cosmos_programs: Programs, tmp_path: Path) -> None:
     encoder, decoder = cosmos_programs(tmp_path)
     fails("cannot read", lambda: Cosmos.from_files(tmp_path / "none.jit", decoder))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from videolm.media import Video, write_video
 from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import find_tokenizer
 from videolm.shapes import Format
+from videolm.tokenizers.video.magvit import Magvit, MagvitConfig
 from videolm.train.recipe import Recipe, load_recipe, recipe_names
 from videolm.train.run import Run, layouts_of, vocabulary_of
 
@@ -142,6 +144,11 @@ def test_a_language_model_needs_first_frames_coded_alone(tmp_path: Path) -> None
     changes = {"tokenizer": "magvit_tiny", "formats": "[[16, 32, 32]]"}
     with pytest.raises(UserError, match="magvit does not code a first frame alone"):
         Run(tiny(tmp_path / "run", **changes)).train()
+    preset = read_yaml(str(files("videolm.configs") / "tokenizer" / "magvit_tiny.yaml"))
+    Magvit(parse(MagvitConfig, preset)).save_pretrained(tmp_path / "given")
+    changes["tokenizer"] = f"{{pretrained: {tmp_path / 'given'}}}"
+    with pytest.raises(UserError, match="magvit does not code a first frame alone"):
+        Run(tiny(tmp_path / "other", **changes)).train()
 
 
 @pytest.mark.parametrize("tokenizer", ["magvit_v2_tiny", "c_vivit_tiny", "magvit_tiny"])

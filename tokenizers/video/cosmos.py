@@ -7,9 +7,9 @@ takes these back. The code of a place is six values of a few levels each (finite
     tokenizer.save_pretrained("cosmos")     # our own folder, with copies of both
 
 The rule is that nothing executable is ever loaded; this is the one exception. A TorchScript file is a program in a
-language of tensors, run by PyTorch: loading it unpickles no Python objects, but whoever runs it trusts its author. So
-a folder comes from a command that names the files (`videolm borrow cosmos`), the programs of one are never fetched from
-the hub, and it holds the SHA-256 of both: another file in their place is refused.
+language of tensors, run by PyTorch: loading it unpickles no Python objects, but it may write files, so whoever runs it
+trusts its author. So it is run when its file has been named on this machine (`videolm borrow cosmos`, or `from_files`),
+which notes its SHA-256 in the user's cache; a folder with any other program is refused.
 
 A program keeps no state, so a clip is coded as a whole (`VideoTokenizer.block`), in the precision the program has.
 """
@@ -27,6 +27,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from videolm.cache import is_trusted, trust
 from videolm.component import CONFIG_FILE, read_json
 from videolm.config import Config, parse
 from videolm.errors import UserError
@@ -129,6 +130,7 @@ class Cosmos(Borrowed):
     def from_files(cls, encoder: str | Path, decoder: str | Path) -> Self:
         """Load the two programs as NVIDIA publishes them, and see what they do with a small clip.
 
+        Naming them is trusting them: see the module docstring.
         Raises `UserError` where one cannot be read, or they are no discrete tokenizer of videos.
         """
         files = (Path(encoder), Path(decoder))
@@ -142,7 +144,8 @@ class Cosmos(Borrowed):
     def from_pretrained(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> Self:
         """Read what `save_pretrained` wrote. The programs keep their precision, whatever `dtype`.
 
-        Raises `UserError` for a file that is missing or broken, or whose SHA-256 is not the one noted.
+        Raises `UserError` for a file that is missing or broken, that is not the one noted, or that nobody has named on
+        this machine.
         """
         config = parse(CosmosConfig, read_json(Path(folder) / CONFIG_FILE), source=str(folder))
         files = (Path(folder) / ENCODER_FILE, Path(folder) / DECODER_FILE)
@@ -198,6 +201,13 @@ def _load(path: Path, digest: str | None = None) -> tuple[torch.jit.ScriptModule
         raise UserError(
             f"{path} is not the file that this folder was made with (SHA-256 {found[:16]}, noted {str(digest)[:16]}): "
             "make the folder again with `videolm borrow cosmos`"
+        )
+    if digest is None:
+        trust(found)
+    elif not is_trusted(found):
+        raise UserError(
+            f"{path} is a program that has not been named on this machine: if you trust its author, name both files "
+            "with `videolm borrow cosmos ENCODER.jit DECODER.jit --out DIR`"
         )
     try:
         program = torch.jit.load(io.BytesIO(content), map_location="cpu")

@@ -208,6 +208,7 @@ class Run:
         done, start, pictures = (self.folder / name for name in (TOKENIZER, TOKENIZER + "_start", "image_tokenizer"))
         if isinstance(recipe.tokenizer, Pretrained):
             given = find_tokenizer(recipe.tokenizer.pretrained).to(device())
+            self._check_pictures(type(given))
             if recipe.decoder_training is None:
                 return given
             given.check_trainable()
@@ -217,6 +218,7 @@ class Run:
             return type(given).from_pretrained(done).to(device())
         kind = VIDEO_TOKENIZERS.get(recipe.tokenizer.name)  # type: ignore[attr-defined]  # each has one
         kind.check_trainable()
+        self._check_pictures(kind)
         if done.exists():
             return kind.from_pretrained(done).to(device())
         for stage in (recipe.image_training, recipe.tokenizer_training, recipe.decoder_training):
@@ -226,11 +228,6 @@ class Run:
         fresh = kind(recipe.tokenizer)
         for shape in recipe.formats:
             fresh.grid(*shape)  # a format that does not fit is said before training
-        if recipe.lm is not None and not fresh.first_frame_alone:
-            raise UserError(
-                f"{fresh.config.name} does not code a first frame alone, which a language model's tasks need: "
-                "leave lm and tasks out, or take another tokenizer"
-            )
         if recipe.image_training is not None:
             if not pictures.exists():
                 image = kind(fresh.config.image()).to(device())
@@ -243,6 +240,14 @@ class Run:
                 self._train_tokenizer(fresh.to(device()), recipe.tokenizer_training, start)
             self._train_tokenizer(kind.from_pretrained(start).to(device()), recipe.decoder_training, done)
         return kind.from_pretrained(done).to(device())
+
+    def _check_pictures(self, kind: type[VideoTokenizer]) -> None:
+        """Raise `UserError` for a tokenizer that the recipe's language model cannot use."""
+        if self.recipe.lm is not None and not kind.first_frame_alone:
+            raise UserError(
+                f"{kind.registered_name()} does not code a first frame alone, which a language model's tasks need: "
+                "leave lm and tasks out, or take another tokenizer"
+            )
 
     def _train_tokenizer(self, tokenizer: VideoTokenizer, config: DecoderTraining, done: Path) -> None:
         recipe, work = self.recipe, self.folder / f"{config.trains}_training"
