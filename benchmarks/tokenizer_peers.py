@@ -156,6 +156,23 @@ FULL: dict[str, tuple[Format, dict[str, Callable[[], nn.Module]]]] = {
     ),
 }
 """At the peers' sizes: their own example, and the paper's."""
+HALF = {
+    "MAGVIT-v2": (
+        FULL["MAGVIT-v2"][0],
+        {
+            "magvit2-pytorch": lambda: FULL["MAGVIT-v2"][1]["magvit2-pytorch"]().bfloat16(),
+            "ours": lambda: FULL["MAGVIT-v2"][1]["ours"]().bfloat16(),
+        },
+    ),
+    "C-ViViT": (
+        FULL["C-ViViT"][0],
+        {
+            "phenaki-pytorch, float32": FULL["C-ViViT"][1]["phenaki-pytorch"],  # it does not run in bfloat16
+            "ours": lambda: FULL["C-ViViT"][1]["ours"]().bfloat16(),
+        },
+    ),
+}
+"""The same in bfloat16."""
 SMALL: dict[str, tuple[Format, dict[str, Callable[[], nn.Module]]]] = {
     "MAGVIT-v2": (
         Format(17, 64, 64),
@@ -228,7 +245,8 @@ def millions(model: nn.Module) -> float:
 
 def speed(args: argparse.Namespace) -> None:
     """Frames a second of encoding and decoding, and seconds of a training step."""
-    for title, (shape, builds) in FULL.items():
+    sizes = [("float32", *each) for each in FULL.items()] + [("bfloat16", *each) for each in HALF.items()]
+    for precision, title, (shape, builds) in sizes:
         models = {name: made(build) for name, build in builds.items()}
         clip = draw_clips(world(shape), generator(), 1)
         times: dict[str, dict[str, list[float]]] = {name: {"there": [], "there and back": []} for name in models}
@@ -236,8 +254,9 @@ def speed(args: argparse.Namespace) -> None:
         with torch.inference_mode():
             for _ in range(args.rounds + 1):
                 for name, model in models.items():
+                    given = clip.to(next(model.parameters()).dtype)
                     began = time.perf_counter()
-                    codes = model.encode(clip)
+                    codes = model.encode(given)
                     middle = time.perf_counter()
                     grids[name] = tuple(codes.shape[1:])
                     model.decode(codes)
@@ -245,7 +264,8 @@ def speed(args: argparse.Namespace) -> None:
                     times[name]["there"].append(middle - began)
                     times[name]["there and back"].append(whole)
         steps = training_steps(models, clip, args.rounds)
-        print(f"\n{title}, {shape} to {next(iter(grids.values()))}, frames a second, {args.threads} thread(s)\n")
+        grid = "x".join(map(str, next(iter(grids.values()))))
+        print(f"\n{title}, {shape} to {grid}, frames a second, {precision}, {args.threads} thread(s)\n")
         print("| | parameters | encode | there and back | ratio | training step, s | ratio |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
         theirs = next(iter(models))
@@ -261,13 +281,14 @@ def speed(args: argparse.Namespace) -> None:
 def training_steps(models: dict[str, Any], clip: Tensor, rounds: int) -> dict[str, float]:
     """Seconds of forward, backward and AdamW on one clip: a median each, in turn."""
     objectives = {name: objective(model) for name, model in models.items()}
-    rules = {name: torch.optim.AdamW(model.parameters(), lr=1e-5) for name, model in models.items()}
+    rules = {name: torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True) for name, model in models.items()}
     times: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds + 1):
         for name, loss in objectives.items():
             models[name].train()
+            given = clip.to(next(models[name].parameters()).dtype)
             began = time.perf_counter()
-            loss(clip).backward()
+            loss(given).backward()
             rules[name].step()
             rules[name].zero_grad()
             times[name].append(time.perf_counter() - began)
