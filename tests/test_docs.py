@@ -21,8 +21,9 @@ COMMANDS = [
     (page.relative_to(ROOT).as_posix(), match.group(1).strip())
     for page in PAGES
     if page.name not in ("new-task.md", "fine-tuning.md")  # whose commands are run (end_to_end)
-    for match in re.finditer(r"^(?:    )?(videolm [^#`|\n]+)", page.read_text(), re.MULTILINE)
+    for match in re.finditer(r"^(?:    )?(videolm [^#`|\n]+)", page.read_text().replace("\\\n", " "), re.MULTILINE)
 ]
+"""A command may go on in the next line, as in a shell."""
 
 
 def test_commands_were_found() -> None:
