@@ -1,11 +1,23 @@
 """Attention over a bidirectional prefix, against the same with a mask."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videolm.model.attention import Cache, Window, flash, flash_fits, flash_installed, prefix_attention, two_calls
+from videolm.model import attention
+from videolm.model.attention import (
+    Cache,
+    Window,
+    flash,
+    flash_fits,
+    flash_installed,
+    in_blocks,
+    prefix_attention,
+    two_calls,
+)
 
 N = 9
 
@@ -29,11 +41,21 @@ def test_prefix_attention_is_attention_with_the_mask(prefix: int) -> None:
     torch.testing.assert_close(prefix_attention(q, k, v, prefix), expected)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 128])
+@pytest.mark.parametrize("prefix", [0, 1, 5, N - 1, N, N + 3])
+def test_attention_in_blocks_is_attention_with_the_mask(prefix: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "ROWS", rows)
+    q, k, v = qkv()
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask(prefix))
+    torch.testing.assert_close(in_blocks(q, k, v, prefix), expected)
+
+
+@pytest.mark.parametrize("attend", [prefix_attention, in_blocks])
 @pytest.mark.parametrize("prefix", [0, 4, N])
-def test_gradients_are_those_with_the_mask(prefix: int) -> None:
+def test_gradients_are_those_with_the_mask(attend: Callable[..., Tensor], prefix: int) -> None:
     ours, theirs = [x.requires_grad_() for x in qkv()], [x.requires_grad_() for x in qkv()]
     weights = torch.randn(2, 3, N, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    (prefix_attention(*ours, prefix) * weights).sum().backward()
+    (attend(*ours, prefix) * weights).sum().backward()
     (F.scaled_dot_product_attention(*theirs, attn_mask=mask(prefix)) * weights).sum().backward()
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one.grad, other.grad)

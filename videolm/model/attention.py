@@ -16,13 +16,18 @@ from videolm.rotary import rotate
 
 Kernel = Callable[[Tensor, Tensor, Tensor, bool], Tensor]
 """Attention of q, k, v (b, n, heads, dim), causal or not, without a mask."""
+ROWS = 128
+"""Rows of a block in `in_blocks`: fewer leave less of a triangle to compute in vain, more make larger products."""
 
 
 def prefix_attention(q: Tensor, k: Tensor, v: Tensor, prefix: int) -> Tensor:
     """Attention in which the first `prefix` positions see one another and the later ones all before them.
 
-    q, k, v (b, heads, n, dim). By flash-attn where it is installed and fits, else by torch's own.
+    q, k, v (b, heads, n, dim). By flash-attn where it is installed and fits, by products in blocks where torch's own
+    kernel is slow, else by that.
     """
+    if slow_backward(v):
+        return in_blocks(q.to(v.dtype), k.to(v.dtype), v, prefix)
     kernel = flash if flash_fits(v) else sdpa
     q, k, v = (x.transpose(1, 2) for x in (q.to(v.dtype), k.to(v.dtype), v))
     return two_calls(q, k, v, prefix, kernel).transpose(1, 2)
@@ -41,6 +46,28 @@ def two_calls(q: Tensor, k: Tensor, v: Tensor, prefix: int, kernel: Kernel) -> T
         return causal
     both = kernel(q[:, :prefix], k[:, :prefix], v[:, :prefix], False)
     return torch.cat([both, causal[:, prefix:]], dim=1)
+
+
+def slow_backward(v: Tensor) -> bool:
+    """Whether torch's kernel would be slow on the way back: where a CPU trains in bfloat16."""
+    return v.device.type == "cpu" and v.dtype == torch.bfloat16 and torch.is_grad_enabled() and v.requires_grad
+
+
+def in_blocks(q: Tensor, k: Tensor, v: Tensor, prefix: int) -> Tensor:
+    """Prefix attention (b, heads, n, dim) by plain products: the prefix first, then the rows after it, `ROWS` at a time.
+
+    A block sees all before it and, of itself, a triangle; nothing after it is computed.
+    """
+    n, prefix = q.shape[2], min(prefix, q.shape[2])
+    stops = [stop for stop in dict.fromkeys((prefix, *range(prefix + ROWS, n, ROWS), n)) if stop]
+    parts = []
+    for start, stop in zip([0, *stops], stops, strict=False):
+        scores = q[:, :, start:stop] * q.shape[-1] ** -0.5 @ k[:, :, :stop].mT
+        if stop > prefix:
+            later = torch.ones(stop - start, stop, dtype=torch.bool, device=q.device).triu(start + 1)
+            scores = scores.masked_fill(later, -torch.inf)
+        parts.append(scores.softmax(-1) @ v[:, :, :stop])
+    return torch.cat(parts, 2)
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from videolm.model.attention import flash, flash_fits
+from videolm.model.attention import flash, flash_fits, slow_backward
 
 Kernel = Literal["auto", "sdpa", "plain", "flash", "flex"]
 """What computes attention: torch's kernel, plain products, the package flash-attn or FlexAttention; "auto": flash-attn
@@ -75,10 +75,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, there: Tensor | None = None, kernel:
         there: (windows, m), the keys that are attended to; by default all.
     """
     if kernel == "auto":
-        trained = torch.is_grad_enabled() and v.requires_grad
-        slow = trained and v.device.type == "cpu" and v.dtype == torch.bfloat16
         small = q.shape[2] * k.shape[2] <= SMALL
-        kernel = "plain" if slow and small else "flash" if there is None and flash_fits(v) else "sdpa"
+        kernel = "plain" if small and slow_backward(v) else "flash" if there is None and flash_fits(v) else "sdpa"
     return KERNELS[kernel](q.to(v.dtype), k.to(v.dtype), v, there)
 
 
