@@ -12,15 +12,20 @@ from videolm.shapesworld import (
     Scene,
     caption,
     draw_scene,
+    draw_story,
+    foreground,
     image_caption,
     in_order,
     judge,
     judge_pair,
+    marks,
+    motion_weights,
     render,
     render_image,
     score,
+    track,
 )
-from videolm.shapesworld.world import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES
+from videolm.shapesworld.world import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIZES, Attributes
 
 TRUE = Scene("gray", (Object("orange", "star", "small", "moves left", 0.7, 0.5),))
 EMPTY = np.full((17, 64, 64, 3), 12, np.uint8)
@@ -107,6 +112,58 @@ def test_score_of_several() -> None:
     plain = score([right, right, right, wrong], truths)
     assert (plain["colour"], plain["motion"], plain["all_right"]) == (0.75, 1, 0.75)
     assert score([right, right, right, wrong], truths, over_motions=True)["all_right"] == pytest.approx(0.5)
+
+
+def test_marks_are_of_each_clip_and_only_of_what_is_stated() -> None:
+    right, wrong = judge(render(TRUE)), judge(render(changed(motion="grows", colour="red")))
+    found = marks([right, wrong, right], [TRUE, TRUE, image_caption(TRUE)])
+    assert found["colour"].tolist() == [1, 0, 1]
+    assert found["motion"].tolist()[:2] == [1, 0] and np.isnan(found["motion"][2])
+    assert found["all_right"].tolist() == [1, 0, 1] and found["found"].tolist() == [1, 1, 1]
+    assert "size" not in marks([wrong], [Attributes(None, None, "star", None, "moves left")])
+    nothing = marks([judge(EMPTY)], [Attributes(None, None, None, None, None)])
+    assert nothing == {"all_right": np.ones(1), "found": np.zeros(1)}
+
+
+def test_the_score_is_the_mean_of_the_marks() -> None:
+    truths = [draw_scene(4, index) for index in range(12)]
+    seen = [judge(render(draw_scene(4, index % 9))) for index in range(12)]  # three are wrong
+    found, weights = marks(seen, truths), motion_weights(truths)
+    for over, by in ((False, None), (True, weights)):
+        means = {name: pytest.approx(np.average(values, weights=by)) for name, values in found.items()}
+        assert score(seen, truths, over_motions=over) == means
+    motions = [truth.attributes[0].motion for truth in truths]
+    assert weights.sum() == pytest.approx(len(set(motions)))
+
+
+def test_track_follows_the_object() -> None:
+    clip = render(TRUE)
+    centre, radius = track(clip)
+    t = np.linspace(0, 1, 17)
+    assert np.abs(centre - TRUE.objects[0].centre(t)).max() < 0.01
+    assert np.abs(radius / 0.11 - 1).max() < 0.05
+    gone = clip.copy()
+    gone[9] = BACKGROUNDS["gray"]
+    lost = track(gone)
+    assert np.isnan(lost.centre[9]).all() and np.isnan(lost.radius[9])
+    assert np.array_equal(np.delete(lost.centre, 9, 0), np.delete(centre, 9, 0))
+    assert foreground(clip).mean((1, 2)) == pytest.approx(np.pi * radius**2)
+
+
+@pytest.mark.parametrize("begin", [0, 4])
+def test_part_of_a_storys_scene_is_read_by_its_span(begin: int) -> None:
+    scenes = [scene for index in range(40) for scene in draw_story(3, index).scenes]
+    span = (begin / 16, (begin + 12) / 16)
+    seen = [judge(render(scene)[begin : begin + 13], story=True, span=span) for scene in scenes]
+    assert score(seen, scenes)["all_right"] == 1
+    plain = [judge(render(scene)[begin : begin + 13], story=True) for scene in scenes]
+    assert score(plain, scenes)["motion"] < 1  # a bounce cut short is none
+
+
+def test_words() -> None:
+    assert judge(render(TRUE)).words == caption(TRUE)
+    assert judge(render_image(TRUE)).words == image_caption(TRUE)
+    assert judge(EMPTY).words == "nothing on a black background"
 
 
 def test_truth_in_any_dress() -> None:

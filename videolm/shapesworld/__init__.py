@@ -20,7 +20,18 @@ from videolm.shapesworld.captions import (
     parse_caption,
     split_style,
 )
-from videolm.shapesworld.judge import Judgement, in_order, judge, judge_pair, score
+from videolm.shapesworld.judge import (
+    Judgement,
+    Track,
+    foreground,
+    in_order,
+    judge,
+    judge_pair,
+    marks,
+    motion_weights,
+    score,
+    track,
+)
 from videolm.shapesworld.judge_sound import SoundJudgement, judge_sound
 from videolm.shapesworld.judge_style import StyleJudgement, judge_style
 from videolm.shapesworld.render import render, render_image
@@ -38,10 +49,12 @@ __all__ = [
     "SoundJudgement",
     "Story",
     "StyleJudgement",
+    "Track",
     "caption",
     "captions",
     "draw_scene",
     "draw_story",
+    "foreground",
     "image_caption",
     "image_captions",
     "in_order",
@@ -51,6 +64,8 @@ __all__ = [
     "judge_pair",
     "judge_sound",
     "judge_style",
+    "marks",
+    "motion_weights",
     "parse_caption",
     "render",
     "render_image",
@@ -60,4 +75,5 @@ __all__ = [
     "score",
     "sound",
     "split_style",
+    "track",
 ]

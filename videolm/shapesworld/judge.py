@@ -7,6 +7,7 @@ frame give its path, and the six outlines of that area at that place its shape.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,23 +40,36 @@ class Judgement(Attributes):
         """Whether there is an object at all; a clip without one is wrong in everything."""
         return self.colour is not None
 
+    @property
+    def words(self) -> str:
+        """As a caption would say it, less what cannot be told.
 
-def judge(frames: NDArray[np.uint8], *, story: bool = False) -> Judgement:
+        >>> Judgement("pink", "red", "star", "small", "bounces").words
+        'a small red star bounces on a pink background'
+        >>> Judgement("pink", None, None, None, None).words
+        'nothing on a pink background'
+        """
+        said = filter(None, (self.size, self.colour, self.shape, self.motion))
+        return f"{' '.join(('a', *said)) if self.found else 'nothing'} on a {self.background} background"
+
+
+def judge(frames: NDArray[np.uint8], *, story: bool = False, span: tuple[float, float] = (0.0, 1.0)) -> Judgement:
     """Measure the attributes of the one object of a clip, or of a picture, which has no motion.
 
     An object that is missing from some frames has no motion, and from the first no size.
 
     Args:
-        frames: (f, H, W, 3) or (H, W, 3), RGB, uint8; the frames are taken to run from t = 0 to 1.
+        frames: (f, H, W, 3) or (H, W, 3), RGB, uint8.
         story: whether they are a scene of a story, whose caption says what its object is like when it begins: its
             colour, which may turn to another, and its size, whatever it grows to.
+        span: the times of the first and of the last frame, where they are part of a scene.
 
     Raises:
         ValueError: for another shape or type.
     """
     clip = _checked(frames)
     background, mask = _foreground(clip)
-    return _measure(clip, background, mask, story)
+    return _measure(clip, background, mask, story, span)
 
 
 def judge_pair(frames: NDArray[np.uint8]) -> tuple[Judgement, Judgement]:
@@ -86,8 +100,40 @@ def judge_pair(frames: NDArray[np.uint8]) -> tuple[Judgement, Judgement]:
         off = np.hypot(columns[None, None] - centre[:, :1, None], rows[None, :, None] - centre[:, 1:, None])
         near[seen] = off / radius[:, None, None]
     owner = nearness.argmin(0)
-    one, two = (_measure(clip, background, mask & (owner == i) & np.isfinite(nearness[i]), False) for i in (0, 1))
+    one, two = (_measure(clip, background, mask & (owner == i) & np.isfinite(nearness[i])) for i in (0, 1))
     return one, two
+
+
+class Track(NamedTuple):
+    """Where the object of a clip is in each frame; NaN in those that show none (under `LEAST` of the frame)."""
+
+    centre: Floats
+    """(f, 2), x and y of its centroid in the unit square."""
+    radius: Floats
+    """(f,), of the circle of its area, in frame widths."""
+
+
+def track(frames: NDArray[np.uint8]) -> Track:
+    """Follow the one object of a clip (f, H, W, 3).
+
+    Raises:
+        ValueError: for another shape or type.
+    """
+    mask = foreground(frames)
+    area = mask.mean((1, 2))
+    seen = area >= LEAST
+    centre, radius = np.full((len(mask), 2), np.nan), np.full(len(mask), np.nan)
+    centre[seen], radius[seen] = centroids(mask[seen]), np.sqrt(area[seen] / np.pi)
+    return Track(centre, radius)
+
+
+def foreground(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which pixels (f, H, W) of a clip (f, H, W, 3) are not of its background.
+
+    Raises:
+        ValueError: for another shape or type.
+    """
+    return _foreground(_checked(frames))[1]
 
 
 def in_order(pair: tuple[Judgement, Judgement], truth: Scene) -> tuple[Judgement, Judgement]:
@@ -111,7 +157,7 @@ def border(clip: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _foreground(clip: NDArray[np.uint8]) -> tuple[str, NDArray[np.bool_]]:
     """The background's name, and which pixels (f, H, W) are not of it."""
-    background = _nearest(BACKGROUNDS, border(clip))
+    background = _nearest(BACKGROUNDS, _median(border(clip)))
     return background, beyond(clip, BACKGROUNDS[background], DISTANCE)
 
 
@@ -121,23 +167,31 @@ def beyond(clip: NDArray[np.uint8], ground: ArrayLike, distance: float) -> NDArr
     return np.einsum("fhwc,fhwc->fhw", differences, differences) > distance**2
 
 
-def _measure(clip: NDArray[np.uint8], background: str, mask: NDArray[np.bool_], story: bool) -> Judgement:
+def _measure(
+    clip: NDArray[np.uint8],
+    background: str,
+    mask: NDArray[np.bool_],
+    story: bool = False,
+    span: tuple[float, float] = (0.0, 1.0),
+) -> Judgement:
     """What the object whose pixels are the mask (f, H, W) shows."""
     area = mask.mean((1, 2))  # (f,)
     if area.mean() < LEAST:
         return Judgement(background, None, None, None, None)
     seen = area > 0
-    first, last = np.flatnonzero(seen)[[0, -1]]
-    colour = _nearest(COLOURS, clip[first][mask[first]] if story else clip[mask])
     centre, radius = centroids(mask[seen]), np.sqrt(area[seen] / np.pi)
     shape = _shape(mask[seen], centre, radius)
+    colour = _nearest(COLOURS, _median(clip[mask]))
     if len(clip) == 1:
         return Judgement(background, colour, shape, nearest_size(radius[0]))
-    motion = _motion(np.linspace(0, 1, len(clip))[seen], centre, radius)
-    start = radius[0] if story else radius[0] / scale(motion, 0).item()
-    turned = _nearest(COLOURS, clip[last][mask[last]])
-    if story and turned != colour:
-        motion = f"turns {turned}"
+    motion = _motion(np.linspace(*span, len(clip))[seen], centre, radius)
+    start = radius[0] / scale(motion, span[0]).item()  # nominal
+    if story:
+        start *= scale(motion, 0).item()
+        first, last = (_median(clip[frame][mask[frame]]) for frame in np.flatnonzero(seen)[[0, -1]])
+        fade = (last - first) / (span[1] - span[0])
+        colour, turned = _nearest(COLOURS, first - span[0] * fade), _nearest(COLOURS, last + (1 - span[1]) * fade)
+        motion = motion if turned == colour else f"turns {turned}"
     return Judgement(
         background,
         colour,
@@ -147,10 +201,14 @@ def _measure(clip: NDArray[np.uint8], background: str, mask: NDArray[np.bool_], 
     )
 
 
-def _nearest(palette: Mapping[str, RGB], pixels: NDArray[np.uint8]) -> str:
-    """The colour nearest to the median, channel by channel, of ``pixels`` (..., 3)."""
-    median = np.median(pixels.reshape(-1, 3), axis=0)
-    return min(palette, key=lambda name: float(np.linalg.norm(median - palette[name])))
+def _median(pixels: NDArray[np.uint8]) -> Floats:
+    """Channel by channel (3,), of ``pixels`` (..., 3)."""
+    return np.median(pixels.reshape(-1, 3), axis=0)
+
+
+def _nearest(palette: Mapping[str, RGB], rgb: Floats) -> str:
+    """The colour of a palette nearest to one (3,)."""
+    return min(palette, key=lambda name: float(np.linalg.norm(rgb - palette[name])))
 
 
 def centroids(mask: NDArray[np.bool_]) -> Floats:
@@ -184,15 +242,51 @@ def _motion(t: Floats, centre: Floats, radius: Floats) -> str:
     return min(MOTIONS, key=error)
 
 
-def score(
-    judgements: Sequence[Judgement], truths: Sequence[Scene | Attributes | str], *, over_motions: bool = False
-) -> dict[str, float]:
-    """The share of clips that are right, by attribute.
+def marks(judgements: Sequence[Judgement], truths: Sequence[Scene | Attributes | str]) -> dict[str, Floats]:
+    """What each of n clips has right: 1, or 0, in arrays (n,).
 
     Args:
         judgements: what the clips show.
-        truths: what each should: a scene, attributes, or a canonical caption. Only what they state is scored,
+        truths: what each should: a scene, attributes, or a canonical caption. Only what they state is marked,
             so the truth of a picture is its caption, which has no motion.
+
+    Returns:
+        An array for each attribute that is stated, NaN where a clip's own truth does not state it; "all_right" for all
+        of them at once, and "found".
+
+    Raises:
+        ValueError: for no clips, lists of two lengths, or a truth that is not of one object.
+    """
+    if not judgements or len(judgements) != len(truths):
+        raise ValueError(f"{len(judgements)} judgements of {len(truths)} truths; wanted as many, and some")
+    found = np.array([seen.found for seen in judgements])
+    marked: dict[str, Floats] = {}
+    for name in ATTRIBUTES:
+        wanted = [getattr(_single(truth), name) for truth in truths]
+        right = found & [getattr(seen, name) == value for seen, value in zip(judgements, wanted, strict=True)]
+        if any(value is not None for value in wanted):
+            marked[name] = np.where([value is None for value in wanted], np.nan, right)
+    all_right = np.ones(len(truths), bool)
+    for values in marked.values():
+        all_right &= values != 0  # what is not stated cannot be wrong
+    return {**marked, "all_right": all_right.astype(float), "found": found.astype(float)}
+
+
+def motion_weights(truths: Sequence[Scene | Attributes | str]) -> Floats:
+    """Weights (n,) by which a mean over clips is one within each true motion, then over the motions."""
+    motions = [_single(truth).motion for truth in truths]
+    counts = Counter(motions)
+    return np.array([1 / counts[motion] for motion in motions])
+
+
+def score(
+    judgements: Sequence[Judgement], truths: Sequence[Scene | Attributes | str], *, over_motions: bool = False
+) -> dict[str, float]:
+    """The share of clips that are right, by attribute: means of `marks`.
+
+    Args:
+        judgements: what the clips show.
+        truths: what each should.
         over_motions: average within each true motion, then over the motions. The score on held-out
             combinations is reported so, since some motions have more of them than others.
 
@@ -202,26 +296,12 @@ def score(
     Raises:
         ValueError: for no clips, lists of two lengths, or a truth that is not of one object.
     """
-    if not judgements or len(judgements) != len(truths):
-        raise ValueError(f"{len(judgements)} judgements of {len(truths)} truths; wanted as many, and some")
-    wanted = [_single(truth) for truth in truths]
-    motions = Counter(truth.motion for truth in wanted)
-    weights = np.array([1 / motions[truth.motion] if over_motions else 1 for truth in wanted])
-    stated = np.array([[getattr(truth, name) is not None for name in ATTRIBUTES] for truth in wanted])
-    right = np.array(
-        [
-            [seen.found and getattr(seen, name) == getattr(truth, name) for name in ATTRIBUTES]
-            for seen, truth in zip(judgements, wanted, strict=True)
-        ]
-    )  # (n, a), as is stated
-    shares = {
-        name: np.average(right[:, column], weights=weights * stated[:, column])
-        for column, name in enumerate(ATTRIBUTES)
-        if stated[:, column].any()
+    marked = marks(judgements, truths)
+    weights = motion_weights(truths) if over_motions else np.ones(len(truths))
+    stated = {name: ~np.isnan(values) for name, values in marked.items()}
+    return {
+        name: float(np.average(values[stated[name]], weights=weights[stated[name]])) for name, values in marked.items()
     }
-    shares["all_right"] = np.average((right | ~stated).all(1), weights=weights)
-    shares["found"] = np.average([seen.found for seen in judgements], weights=weights)
-    return {name: float(share) for name, share in shares.items()}
 
 
 def _single(truth: Scene | Attributes | str) -> Attributes:

@@ -48,6 +48,18 @@ class SoundJudgement:
         """Whether there is a sound at all."""
         return self.pitch is not None
 
+    @property
+    def words(self) -> str:
+        """What is heard, for people.
+
+        >>> SoundJudgement(392.2, None, (0.53, 1.59), "triangle", None, "bounces").words
+        '392 Hz (triangle), bounces at 0.53 and 1.59 s'
+        """
+        if self.pitch is None:
+            return "silence"
+        when = f" at {' and '.join(f'{burst:.2f}' for burst in self.bursts)} s" if self.bursts else ""
+        return f"{self.pitch:.0f} Hz ({self.shape}), {self.motion}{when}"
+
 
 def judge_sound(samples: Samples, rate: int = RATE) -> SoundJudgement:
     """Measure a clip's sound.

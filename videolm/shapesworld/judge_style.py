@@ -26,6 +26,16 @@ class StyleJudgement:
     path_error: float | None
     """Mean distance, in frame widths, of the object's centroid from its true place; None where a frame has none."""
 
+    @property
+    def words(self) -> str:
+        """What is seen, for people.
+
+        >>> StyleJudgement("sepia", 3.1, 0.02).words
+        'sepia style, path off by 0.020'
+        """
+        path = "no path" if self.path_error is None else f"path off by {self.path_error:.3f}"
+        return f"{self.style} style, {path}"
+
 
 def judge_style(frames: NDArray[np.uint8], scene: Scene) -> StyleJudgement:
     """Compare a clip with a scene in each of the styles.
