@@ -214,16 +214,20 @@ def test_the_streams_of_shapesworld_belong_together_by_index() -> None:
         data.open("smell", shape, 8.0, "train")
 
 
-def test_a_story_window_goes_from_one_scene_into_the_next() -> None:
-    """Its first five frames hold the end of a scene, and its caption is that of the one that follows."""
+def test_a_story_window_goes_on_with_a_scene_under_its_caption() -> None:
+    """Its first five frames end a scene, or are later by as many frames of the next one as are told of."""
     source = ShapesWorldData(seed=5, clips=40).open("story", Format(17, 32, 32), 8.0, "train")
-    for index in range(12):
-        story = shapesworld.draw_story(5, index)
-        told = [shapesworld.captions(scene) for scene in story.scenes]
-        scenes = [which for which, captions in enumerate(told) if which and captions == source[index].captions]
-        film = shapesworld.render_story(story, 17, (32, 32))
-        begins = [i for i in range(len(film) - 16) if np.array_equal(film[i : i + 17], source[index].media.frames)]
-        assert any(16 * which - 4 <= begin <= 16 * which for begin in begins for which in scenes)
+    late = []
+    for index in range(40):
+        window = source.window(index)
+        assert window.story == shapesworld.draw_story(5, index) and window.scene > 0
+        film = shapesworld.render_story(window.story, 17, (32, 32))
+        begin = 16 * window.scene - 4 + window.late
+        assert np.array_equal(film[begin : begin + 17], source[index].media.frames)
+        assert source[index].captions == shapesworld.captions(window.story.scenes[window.scene])
+        late.append(window.late)
+    assert {0, 4, 12} < set(late) <= set(range(13))  # where a scene begins, and where a call goes on with it
+    assert source.captions()[:3] == list(source[0].captions)
 
 
 def test_distinct_scenes_differ_in_what_their_pictures_show() -> None:

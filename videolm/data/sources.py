@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -22,6 +22,7 @@ from videolm.data.layouts.ucf101 import Ucf101Data
 from videolm.data.layouts.webdataset import WebDatasetData
 from videolm.errors import UserError
 from videolm.media import Audio, Video
+from videolm.media.clip import Pixels
 from videolm.shapes import Format
 from videolm.shapesworld.sound import RATE as SOUND_RATE
 from videolm.shapesworld.world import FPS as WORLD_FPS
@@ -62,6 +63,17 @@ class ShapesWorldData(DataSet):
         return ShapesWorldSource(self, stream, shape, fps, split)
 
 
+class Window(NamedTuple):
+    """Frames of a story across or after the end of a scene: the first `GIVEN` of them are given, the rest follow under
+    the next scene's caption."""
+
+    story: shapesworld.Story
+    scene: int
+    """That whose caption it has, from 0."""
+    late: int
+    """Frames of that scene, but for the one that it shares with the scene before, among those given."""
+
+
 class ShapesWorldSource:
     """See `Source`: canonical, background-first and listed captions; held-out combinations are never shown.
 
@@ -89,43 +101,56 @@ class ShapesWorldSource:
         return self.length
 
     def __getitem__(self, index: int) -> Example[Any]:
-        size = (self.shape.height, self.shape.width)
+        size, captions = (self.shape.height, self.shape.width), self._captions(index)
         if self.stream == "story":
-            return self._across_scenes(index, size)
+            return Example(Video(self._across_scenes(index, size), self.fps), captions)
         scene = self.scene(index)
         label = f"{scene.objects[0].shape} {scene.objects[0].motion}"
         if self.stream == "image":
-            pixels = shapesworld.render_image(scene, size)[None]
-            return Example(Video(pixels, self.fps), shapesworld.image_captions(scene), label)
+            return Example(Video(shapesworld.render_image(scene, size)[None], self.fps), captions, label)
         frames = self.shape.frames
         whole = 1 + 4 * -(-(frames - 1) // 4)  # a scene is shown in so many; 16 frames are the first of 17
         if self.stream == "audio":
             samples = shapesworld.sound(scene, whole)[None, : round(frames * SOUND_RATE / self.fps)]
-            return Example(Audio(samples, SOUND_RATE), shapesworld.captions(scene), label)
-        captions: tuple[str, ...] = shapesworld.captions(scene)
+            return Example(Audio(samples, SOUND_RATE), captions, label)
         if self.stream == "styled":
-            style = self.style(index)
-            clip = shapesworld.render_style(scene, style, whole, size)
-            captions = tuple(shapesworld.in_style(text, style) for text in captions)
+            clip = shapesworld.render_style(scene, self.style(index), whole, size)
         elif self.stream == "structure":
             clip = shapesworld.render_structure(scene, whole, size)
         else:
             clip = shapesworld.render(scene, whole, size)
         return Example(Video(clip[:frames], self.fps), captions, label)
 
-    def _across_scenes(self, index: int, size: tuple[int, int]) -> Example[Any]:
-        """A window of a story whose first five frames end a scene or go a little into the next, and the next's caption.
+    def _captions(self, index: int) -> tuple[str, ...]:
+        if self.stream == "story":
+            story, scene, _ = self.window(index)
+            return shapesworld.captions(story.scenes[scene])
+        scene = self.scene(index)
+        if self.stream == "image":
+            return shapesworld.image_captions(scene)
+        told = shapesworld.captions(scene)
+        if self.stream == "styled":
+            return tuple(shapesworld.in_style(text, self.style(index)) for text in told)
+        return told
 
-        A scene has as many frames as the window, and the last that is given is at most the fifth of it.
+    def _across_scenes(self, index: int, size: tuple[int, int]) -> Pixels:
+        frames, window = self.shape.frames, self.window(index)
+        begin = (frames - 1) * window.scene - (GIVEN - 1) + window.late
+        return np.ascontiguousarray(shapesworld.render_story(window.story, frames, size)[begin : begin + frames])
+
+    def window(self, index: int) -> Window:
+        """What an example of the stream "story" shows: see `Window`.
+
+        A scene has as many frames as the window. A third of them are late by none, as where a story turns to its next
+        scene, a third by as many as a window adds, as where it goes on with that, the rest by any number up to that.
+        In a story's last scene nothing follows the window, so there it is late by `GIVEN` - 1 at most.
         """
-        frames = self.shape.frames
         story = shapesworld.draw_story(self.seed, index)
         rng = np.random.default_rng([self.seed, index, STORY_DRAW])
-        which = int(rng.integers(1, len(story.scenes)))
-        clip = shapesworld.render_story(story, frames, size)
-        begin = (frames - 1) * which - (GIVEN - 1) + int(rng.integers(GIVEN))
-        shown = np.ascontiguousarray(clip[begin : begin + frames])
-        return Example(Video(shown, self.fps), shapesworld.captions(story.scenes[which]))
+        scene = int(rng.integers(1, len(story.scenes)))
+        most = GIVEN - 1 if scene + 1 == len(story.scenes) else self.shape.frames - GIVEN
+        late = (0, most, int(rng.integers(most + 1)))[int(rng.integers(3))]
+        return Window(story, scene, late)
 
     def _distinct(self, count: int) -> list[shapesworld.Scene]:
         """The first so many scenes without those that look like an earlier one."""
@@ -148,8 +173,7 @@ class ShapesWorldSource:
         return shapesworld.draw_scene(self.seed, index, two_objects=self.two_objects, crowd=self.crowd)
 
     def captions(self) -> list[str]:
-        scenes = [self.scene(index) for index in range(min(self.length, 2000))]
-        return [text for scene in scenes for text in (*shapesworld.captions(scene), *shapesworld.image_captions(scene))]
+        return [text for index in range(min(self.length, 2000)) for text in self._captions(index)]
 
 
 DataConfig = Annotated[

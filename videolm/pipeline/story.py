@@ -76,10 +76,8 @@ def tell(model: VideoLM, scenes: Sequence[Scene], overlap: int | None, options: 
     stop = 0.0
     for number, scene in enumerate(scenes):
         stop += scene.seconds
-        new_scene = number > 0
         while told.frames < round(stop * model.tasks.fps):
-            yield told.add(told.go_on(scene.prompt, new_scene), number, round(stop * model.tasks.fps))
-            new_scene = False
+            yield told.add(told.go_on(scene.prompt, number > 0), number, round(stop * model.tasks.fps))
 
 
 def texts(model: VideoLM, scenes: Sequence[Scene]) -> Callable[[int], Tensor | None]:
@@ -109,7 +107,7 @@ def going_on(
 
     Args:
         sound: whether there is sound, which goes on too.
-        new_scene: whether the prompt is another now; a task that was taught that is taken first.
+        new_scene: whether the prompt is another than where the clip began; a task that was taught that is taken first.
         most: frames that there are.
 
     Raises `UserError` for a model without such a task.

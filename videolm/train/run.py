@@ -386,12 +386,17 @@ class Run:
             return TextEncoder.from_pretrained(settings.pretrained)
         start = self.folder / "text_encoder_start"
         if not start.exists():
-            captions = [text for data in self.recipe.datasets.values() for text in self._captions(data)]
+            captions = [text for name in self.recipe.datasets for text in self._captions(name)]
             _finish(start, TextEncoder.from_captions(settings, captions or ["a clip"]).save_pretrained)
         return TextEncoder.from_pretrained(start)
 
-    def _captions(self, data: DataConfig) -> list[str]:
-        return list(self.source("video", "train", data).captions())
+    def _captions(self, dataset: str) -> list[str]:
+        """What is said of a data set's clips, in every task that learns from it."""
+        recipe = self.recipe
+        tasks = [recipe.known_tasks[name] for name in recipe.weights if recipe.serves(dataset, name)]
+        streams = dict.fromkeys(task.sources[0].partition(".")[0] for task in tasks if task.text is not None)
+        data = recipe.datasets[dataset]
+        return [text for stream in streams for text in self.source(stream, "train", data).captions()]
 
     def streams(self, tokenizer: VideoTokenizer, audio: AudioTokenizer | None, split: Any) -> dict[str, list[Stream]]:
         """What token shards are made of, by data set, in every format. One that has nothing to validate on
