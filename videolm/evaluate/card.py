@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from videolm.evaluate.shapes import evaluate_shapes
-from videolm.evaluate.super_resolution import STAGE_ROWS, evaluate_stage
+from videolm.evaluate.row import Summary
+from videolm.evaluate.shapesbench import about, evaluate_shapes, name_of, read_scores, write_scores
+from videolm.evaluate.super_resolution import STAGE_ROWS, closed
+from videolm.evaluate.tables import GROUPS, markdown, tables
 from videolm.files import atomic_path
 from videolm.pipeline import VideoLM
 from videolm.pipeline.folder import model_hash, stage_names
 from videolm.train.recipe import Recipe
 
-LARGE = ("psnr", "sharpness", "shape", "all_right")
-COLUMNS = ("background", "colour", "shape", "size", "motion", "all_right", "samples")
 CARD = """\
 ---
 license: apache-2.0
@@ -30,44 +31,55 @@ Made by `videolm train {recipe}`: {parameters}. Tasks: {tasks}.
 Formats (frames, height, width): {formats} at {fps:g} frames a second. Weights {hash}, stored in float16.
 {scores}"""
 SCORES = """
-Measured on {samples} clips a row with `videolm evaluate shapes --model THIS_FOLDER --samples {samples}`
-(sampling: {sampling}).
+## Scores
+
+ShapesWorld's judge, on {samples} clips a row unless a row says otherwise (`videolm evaluate shapes --model THIS_FOLDER
+--samples {samples}`; seed {seed}; {sampling}). In brackets, and after ±, are 95% intervals.
 Held-out combinations of colour, shape and motion were never shown in training; they are averaged over motions.
+"""
+TABLE = """
+### {title}
+
+{told}
 
 {table}
-
-The tokenizer alone, on clips it was not trained on: {psnr:.2f} dB, {codes:.0f} codes in use,
-perplexity {perplexity:.0f}.
 """
 UPSCALED = """
-Super-resolution to twice the height and width, on {samples} clips a row: from the codes of true small clips, beside
-bicubic interpolation of what they show and beside what the codes of the true large clips show ("ceiling"), and from
-clips that the language model made. In dB it goes {closed:.0%} of the way from bicubic to the ceiling.
-
-{table}
+Beside bicubic interpolation of what the small clips show, and what the codes of the true large clips show ("ceiling"):
+from true codes it goes {closed:.0%} of the way from bicubic to the ceiling, in dB.
 """
 
 
-def evaluate_and_describe(folder: Path, recipe: Recipe, name: str) -> dict[str, dict[str, float]]:
-    """Judge a finished model where the recipe asks for it, and write its card (`README.md`, `scores.json`)."""
+def evaluate_and_describe(folder: Path, recipe: Recipe, name: str) -> dict[str, Any]:
+    """Judge a finished model where the recipe asks for it, and write its card (`README.md`, `scores.json`).
+
+    Returns the rows as `scores.json` has them.
+    """
     model = VideoLM.from_pretrained(folder)
     written = folder / "scores.json"
-    scores: dict[str, dict[str, float]] = {}
-    if written.is_file():
-        scores = json.loads(written.read_text())
-    elif recipe.evaluation_samples:
-        scores = evaluate_shapes(model, recipe.evaluation_samples)
-        if model.parts.stages:
-            scores |= evaluate_stage(model, recipe.evaluation_samples)
-        with atomic_path(written) as path:
-            path.write_text(json.dumps(scores, indent=2) + "\n")
+    scores = read_scores(written)
+    if scores is None and recipe.evaluation_samples:
+        found = evaluate_shapes(model, recipe.evaluation_samples)
+        scores = about(model, folder), {row: each.summary() for row, each in found.items()}
+        write_scores(written, *scores)
     with atomic_path(folder / "README.md") as path:
         path.write_text(card(model, folder, recipe, name, scores))
-    return scores
+    return {row: each.as_json() for row, each in scores[1].items()} if scores else {}
 
 
-def card(model: VideoLM, folder: Path, recipe: Recipe, name: str, scores: dict[str, dict[str, float]]) -> str:
-    """The text of the model card."""
+def card(
+    model: VideoLM,
+    folder: Path,
+    recipe: Recipe,
+    name: str,
+    scores: tuple[Mapping[str, Any], Mapping[str, Summary]] | None = None,
+) -> str:
+    """The text of the model card.
+
+    Args:
+        name: of the recipe.
+        scores: what they were measured on (`about`), and the rows.
+    """
     parts: dict[str, nn.Module] = {
         "video tokenizer": model.tokenizer,
         "text encoder": model.text,
@@ -78,24 +90,8 @@ def card(model: VideoLM, folder: Path, recipe: Recipe, name: str, scores: dict[s
     parts |= {name.replace("_", " "): each.model for name, each in zip(stage_names(), model.parts.stages, strict=False)}
     weights = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}
     sizes = [f"{part} {count / 1e6:.1f}M" for part, count in weights.items()]
-    measured = ""
-    if scores:
-        first = scores["reconstruction"]
-        measured = SCORES.format(
-            samples=int(first["samples"]),
-            sampling=", ".join(f"{key} {value}" for key, value in model.sampling),
-            table=score_table({name: row for name, row in scores.items() if name not in STAGE_ROWS}),
-            psnr=first["psnr"],
-            codes=first["codes_used"],
-            perplexity=first["perplexity"],
-        )
-    if STAGE_ROWS[0] in scores:
-        rows = {name: scores[name] for name in STAGE_ROWS}
-        low, ours, high = (rows[f"{name}, of true"]["psnr"] for name in ("bicubic", "ours", "ceiling"))
-        told = {"samples": int(rows[STAGE_ROWS[0]]["samples"]), "closed": (ours - low) / (high - low)}
-        measured += UPSCALED.format(table=stage_table(rows), **told)
     return CARD.format(
-        title=folder.parent.name if folder.name == "model" else folder.name,
+        title=name_of(folder),
         summary=recipe.summary,
         recipe=name,
         parameters=", ".join(sizes),
@@ -103,27 +99,18 @@ def card(model: VideoLM, folder: Path, recipe: Recipe, name: str, scores: dict[s
         formats=", ".join(map(str, model.tasks.formats)),
         fps=model.tasks.fps,
         hash=model_hash(folder),
-        scores=measured,
+        scores=_measured(*scores) if scores else "",
     )
 
 
-def score_table(scores: dict[str, dict[str, float]]) -> str:
-    """Scores by row as a Markdown table, in percent."""
-    lines = ["| | " + " | ".join(COLUMNS).replace("_", " ") + " |", "| --- |" + " --- |" * len(COLUMNS)]
-    for row, values in scores.items():
-        cells = [
-            "–" if column not in values else f"{values[column]:.0f}" if column == "samples" else f"{values[column]:.1%}"
-            for column in COLUMNS
-        ]
-        lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def stage_table(scores: dict[str, dict[str, float]]) -> str:
-    """Scores of super-resolution by row as a Markdown table: dB, and shares in percent."""
-    lines = ["| | " + " | ".join(LARGE).replace("_", " ") + " |", "| --- |" + " --- |" * len(LARGE)]
-    form = {"psnr": "{:.2f} dB", "sharpness": "{:.5f}"}
-    for row, values in scores.items():
-        cells = [form.get(name, "{:.1%}").format(values[name]) if name in values else "–" for name in LARGE]
-        lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def _measured(on: Mapping[str, Any], rows: Mapping[str, Summary]) -> str:
+    """The part of the card with the scores."""
+    sampling = ", ".join(f"{key} {value}" for key, value in on["sampling"].items())
+    text = SCORES.format(samples=max(row.samples for row in rows.values()), seed=on["seed"], sampling=sampling)
+    for group, lines in tables(rows).items():
+        text += TABLE.format(title=GROUPS[group].title, told=GROUPS[group].told, table=markdown(lines))
+    if STAGE_ROWS[0] in rows:
+        names = ("bicubic", "ours", "ceiling")
+        of_true = {name: {"psnr": rows[f"{name}, of true"].measures["psnr"].mean} for name in names}
+        text += UPSCALED.format(closed=closed(of_true))
+    return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from videolm import shapesworld
-from videolm.evaluate.shapes import SEED, scenes
+from videolm.evaluate.row import Case, Floats, Row
+from videolm.evaluate.shapes import BATCH, SEED, scenes
 from videolm.generate.sampling import generators
 from videolm.media import Video
 from videolm.metrics import psnr, sharpness
@@ -31,7 +32,6 @@ class Compared(NamedTuple):
     scores: dict[str, dict[str, float]]
 
 
-@torch.inference_mode()
 def from_true_codes(
     model: VideoLM, samples: int, *, seed: int = SEED, corrupted: float = 0.0, prompted: bool = True, **changes: Any
 ) -> Compared:
@@ -45,58 +45,37 @@ def from_true_codes(
 
     Raises `UserError` for a model without super-resolution.
     """
-    shape = model.tasks.formats[0]
-    drawn, side = scenes(samples, "train", seed), (2 * shape.height, 2 * shape.width)
-    found: dict[str, list[Tensor]] = {"true": [], "bicubic": [], "ours": [], "ceiling": []}
-    device = model.device
-    with progress(samples, "super-resolution", "clip") as bar:
-        for scene, generator in zip(drawn, generators(seed, samples), strict=True):
-            small, large = (_clip(scene, shape.frames, size).to(device) for size in ((shape.height, shape.width), side))
-            low = model.tokenizer.encode(small)[0]
-            low = resampled(low, corrupted, model.tokenizer.codebook_size, generator)
-            shown = model.tokenizer.decode(low[None]).float().clamp(-1, 1)
-            clip = Video.from_tensor(shown[0].cpu(), model.tasks.fps)
-            prompt = shapesworld.caption(scene) if prompted else None
-            made = model.upscale(clip, prompt, codes=low, generator=generator, **changes)
-            ceiling = model.tokenizer.decode(model.tokenizer.encode(large)).float().clamp(-1, 1)
-            each = (large, enlarged(shown), made.to_tensor()[None], ceiling)
-            for kept, value in zip(found.values(), each, strict=True):
-                kept.append(value.cpu())
-            bar.update()
-    clips = {name: torch.cat(each) for name, each in found.items()}
-    return Compared(clips, {name: _scores(each, drawn, clips["true"]) for name, each in clips.items()})
+    drawn = scenes(samples, "train", seed)
+    return _compared(drawn, _of_true(model, drawn, seed, corrupted, prompted, changes))
 
 
-@torch.inference_mode()
-def from_made_clips(model: VideoLM, samples: int, *, seed: int = SEED, batch: int = 32, **changes: Any) -> Compared:
+def from_made_clips(model: VideoLM, samples: int, *, seed: int = SEED, batch: int = BATCH, **changes: Any) -> Compared:
     """The same of clips that the language model makes of captions: "bicubic" and "ours", of which no true ones are.
 
     Raises `UserError` for a model without super-resolution.
     """
     drawn = scenes(samples, "train", seed)
-    bicubic, ours = list[Tensor](), list[Tensor]()
-    with progress(samples, "super-resolution of made clips", "clip") as bar:
-        for start in range(0, samples, batch):
-            captions = [shapesworld.caption(scene) for scene in drawn[start : start + batch]]
-            seeds = generators(seed + start, len(captions))
-            job = model.job(prompt=captions, task="text_to_video", generator=seeds)
-            model.decode([job])
-            out, codes = job.output("np"), job.codes
-            for clip, caption, own, generator in zip(out.videos, captions, codes, seeds, strict=True):
-                bicubic.append(enlarged(clip.to_tensor()[None]))
-                made = model.upscale(clip, caption, codes=own, generator=generator, **changes)
-                ours.append(made.to_tensor()[None])
-                bar.update()
-    clips = {"bicubic": torch.cat(bicubic), "ours": torch.cat(ours)}
-    return Compared(clips, {name: _scores(each, drawn) for name, each in clips.items()})
+    return _compared(drawn, _of_made(model, drawn, seed, batch, changes))
 
 
-def evaluate_stage(model: VideoLM, samples: int, seed: int = SEED) -> dict[str, dict[str, float]]:
-    """Scores of `STAGE_ROWS`, each with the number of samples. Raises `UserError` without super-resolution."""
-    true, made = from_true_codes(model, samples, seed=seed).scores, from_made_clips(model, samples, seed=seed).scores
-    rows = {f"{name}, of true": scores for name, scores in true.items()}
-    rows |= {f"{name}, of made": scores for name, scores in made.items()}
-    return {name: {**rows[name], "samples": samples} for name in STAGE_ROWS}
+def evaluate_stage(
+    model: VideoLM, samples: int, seed: int = SEED, *, batch: int = BATCH, shown: int = 0
+) -> dict[str, Row]:
+    """The rows `STAGE_ROWS`: the judge's attributes, sharpness, and PSNR in dB where there are true large clips.
+
+    Raises `UserError` without super-resolution.
+    """
+    drawn, rows = scenes(samples, "train", seed), {name: Row("super_resolution", shown) for name in STAGE_ROWS}
+    ways = {"of true": _of_true(model, drawn, seed), "of made": _of_made(model, drawn, seed, batch)}
+    for way, made in ways.items():
+        for scene, clips in zip(drawn, made, strict=True):
+            for name in clips.keys() - {"true"}:
+
+                def show(_: int, name: str = name, scene: Scene = scene, clips: dict[str, Tensor] = clips) -> Case:
+                    return _case(name, scene, clips)
+
+                rows[f"{name}, {way}"].add(_measures(clips[name], [scene], clips.get("true")), show)
+    return rows
 
 
 def closed(scores: dict[str, dict[str, float]]) -> float:
@@ -105,14 +84,75 @@ def closed(scores: dict[str, dict[str, float]]) -> float:
     return (ours - low) / (high - low)
 
 
+def _of_true(
+    model: VideoLM,
+    drawn: Sequence[Scene],
+    seed: int,
+    corrupted: float = 0.0,
+    prompted: bool = True,
+    changes: dict[str, Any] | None = None,
+) -> Iterator[dict[str, Tensor]]:
+    """Clips (1, 3, f, H, W) of each scene."""
+    shape, device = model.tasks.formats[0], model.device
+    side = (2 * shape.height, 2 * shape.width)
+    with progress(len(drawn), "super-resolution", "clip") as bar:
+        for scene, generator in zip(drawn, generators(seed, len(drawn)), strict=True):
+            small, large = (_clip(scene, shape.frames, size).to(device) for size in ((shape.height, shape.width), side))
+            with torch.inference_mode():
+                low = model.tokenizer.encode(small)[0]
+                low = resampled(low, corrupted, model.tokenizer.codebook_size, generator)
+                shown = model.tokenizer.decode(low[None]).float().clamp(-1, 1)
+                clip = Video.from_tensor(shown[0].cpu(), model.tasks.fps)
+                prompt = shapesworld.caption(scene) if prompted else None
+                made = model.upscale(clip, prompt, codes=low, generator=generator, **(changes or {}))
+                ceiling = model.tokenizer.decode(model.tokenizer.encode(large)).float().clamp(-1, 1)
+                found = {"true": large, "bicubic": enlarged(shown), "ours": made.to_tensor()[None], "ceiling": ceiling}
+            bar.update()
+            yield {name: value.cpu() for name, value in found.items()}
+
+
+def _of_made(
+    model: VideoLM, drawn: Sequence[Scene], seed: int, batch: int, changes: dict[str, Any] | None = None
+) -> Iterator[dict[str, Tensor]]:
+    """The same."""
+    with progress(len(drawn), "super-resolution of made clips", "clip") as bar:
+        for start in range(0, len(drawn), batch):
+            captions = [shapesworld.caption(scene) for scene in drawn[start : start + batch]]
+            seeds = generators(seed + start, len(captions))
+            job = model.job(prompt=captions, task="text_to_video", generator=seeds)
+            model.decode([job])
+            out, codes = job.output("np"), job.codes
+            for clip, caption, own, generator in zip(out.videos, captions, codes, seeds, strict=True):
+                with torch.inference_mode():
+                    bicubic = enlarged(clip.to_tensor()[None])
+                    made = model.upscale(clip, caption, codes=own, generator=generator, **(changes or {}))
+                bar.update()
+                yield {"bicubic": bicubic, "ours": made.to_tensor()[None]}
+
+
+def _compared(drawn: Sequence[Scene], made: Iterator[dict[str, Tensor]]) -> Compared:
+    each = list(made)
+    clips = {name: torch.cat([one[name] for one in each]) for name in each[0]}
+    scores = {name: _measures(value, drawn, clips.get("true")) for name, value in clips.items()}
+    return Compared(
+        clips, {name: {key: float(of.mean()) for key, of in found.items()} for name, found in scores.items()}
+    )
+
+
 def _clip(scene: Scene, frames: int, size: tuple[int, int]) -> Tensor:
     return Video(shapesworld.render(scene, frames, size), 1.0).to_tensor()[None]
 
 
-def _scores(clips: Tensor, drawn: Sequence[Scene], true: Tensor | None = None) -> dict[str, float]:
-    judged = [shapesworld.judge(Video.from_tensor(clip, 1.0).frames) for clip in clips]
-    scores = shapesworld.score(judged, drawn)
-    scores["sharpness"] = float(np.mean([float(sharpness(clip[None])) for clip in clips]))
+def _measures(clips: Tensor, drawn: Sequence[Scene], true: Tensor | None = None) -> dict[str, Floats]:
+    found = shapesworld.marks([shapesworld.judge(Video.from_tensor(clip, 1.0).frames) for clip in clips], drawn)
+    found["sharpness"] = np.array([float(sharpness(clip[None])) for clip in clips])
     if true is not None:
-        scores["psnr"] = float(psnr(clips, true).mean())
-    return scores
+        found["psnr"] = psnr(clips, true).double().numpy()
+    return found
+
+
+def _case(name: str, scene: Scene, clips: dict[str, Tensor]) -> Case:
+    videos = {which: Video.from_tensor(clip[0], 1.0) for which, clip in clips.items()}
+    strips = [(f"{name}: {shapesworld.judge(videos[name].frames).words}", videos[name])]
+    strips += [(which, clip) for which, clip in videos.items() if which == "true"]
+    return Case(shapesworld.caption(scene), strips)
