@@ -43,7 +43,9 @@ def test_prefix_attention_is_attention_with_the_mask(prefix: int) -> None:
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 128])
 @pytest.mark.parametrize("prefix", [0, 1, 5, N - 1, N, N + 3])
-def test_attention_in_blocks_is_attention_with_the_mask(prefix: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_in_blocks_is_attention_with_the_mask(
+    prefix: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attention, "ROWS", rows)
     q, k, v = qkv()
     expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask(prefix))

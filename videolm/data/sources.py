@@ -123,8 +123,8 @@ class ShapesWorldSource:
 
     def _captions(self, index: int) -> tuple[str, ...]:
         if self.stream == "story":
-            story, scene, _ = self.window(index)
-            return shapesworld.captions(story.scenes[scene])
+            window = self.window(index)
+            return shapesworld.captions(window.story.scenes[window.scene])
         scene = self.scene(index)
         if self.stream == "image":
             return shapesworld.image_captions(scene)

@@ -54,7 +54,7 @@ def slow_backward(v: Tensor) -> bool:
 
 
 def in_blocks(q: Tensor, k: Tensor, v: Tensor, prefix: int) -> Tensor:
-    """Prefix attention (b, heads, n, dim) by plain products: the prefix first, then the rows after it, `ROWS` at a time.
+    """Prefix attention (b, heads, n, dim) by plain products: the prefix first, then the rows after it, some at a time.
 
     A block sees all before it and, of itself, a triangle; nothing after it is computed.
     """
