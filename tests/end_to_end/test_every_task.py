@@ -323,7 +323,7 @@ def test_a_story_changes_its_scene_on_the_frame(model: VideoLM, monkeypatch: pyt
     chunks = list(model.story(scenes, generator=torch.Generator().manual_seed(0)))
     assert [(chunk.scene, chunk.start) for chunk in chunks] == [(0, 0), (0, 17), (1, 20), (2, 28), (2, 40)]
     assert [len(chunk.videos[0]) for chunk in chunks] == [17, 3, 8, 12, 2]
-    names = ["text_to_video", "frame_prediction", "story_continuation", "story_continuation", "frame_prediction"]
+    names = ["text_to_video", "frame_prediction", *["story_continuation"] * 3]
     assert [chunk.variant.task.name for chunk in chunks] == names
     assert [call["prompt"] for call in calls] == ["a star", ["a star"], ["a circle"], ["a square"], ["a square"]]
     told = np.concatenate([chunk.videos[0].frames for chunk in chunks])
