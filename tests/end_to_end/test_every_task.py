@@ -1,6 +1,7 @@
 """Every task that ships, trained a little and generated, through the recipe, the Python call and the command."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from videolm import VideoLM
+from videolm.cli import demo
 from videolm.cli.main import main
 from videolm.data.sources import ShapesWorldData
 from videolm.errors import UserError
@@ -313,6 +315,19 @@ def test_what_a_chain_made_goes_on(model: VideoLM) -> None:
 def test_a_chain_that_breaks_is_refused_before_it_begins(model: VideoLM, call: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         model("a star", callback_on_step_end=lambda *_: pytest.fail("it began"), **call)  # type: ignore[call-overload]
+
+
+def test_the_demo_shows_what_a_model_can_do(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "demo"
+    assert main(["demo", "--model", str(run / "model"), "--out", str(out), "--json"]) == 0
+    made = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    counts = Counter(each["task"] for each in made)
+    assert counts.pop("text_to_video") == len(demo.PROMPTS) and counts.pop("story") == 1
+    assert counts == dict.fromkeys(demo.GIVEN, 2)
+    page = (out / "index.html").read_text()
+    assert all(f'src="{path.name}"' in page for path in out.iterdir() if path.suffix in (".mp4", ".wav"))
+    assert len(read_video(out / "story.mp4")) == 17 + 2 * 16
+    assert read_audio(out / "video_to_audio-0.mp4").samples.shape[1] > 0
 
 
 def test_a_story_changes_its_scene_on_the_frame(model: VideoLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,8 @@ def write_report(folder: Path, about: Mapping[str, Any], rows: Mapping[str, Row]
     folder.mkdir(parents=True, exist_ok=True)
     body = [_settings(about)]
     for group, lines in tables({name: row.summary() for name, row in rows.items()}).items():
-        body.append(f"<h2>{escape(GROUPS[group].title)}</h2>\n<p>{escape(GROUPS[group].told)}</p>\n{_table(lines)}")
+        title, told = escape(GROUPS[group].title), escape(GROUPS[group].told)
+        body.append(f"<h2>{title}</h2>\n<p>{told}</p>\n{html_table(lines, linked=True)}")
         for name, *_ in lines[1:]:
             figures = [_figure(folder, name, number, case) for number, case in enumerate(rows[name].cases, 1)]
             body.append(f'<h3 id="{slug(name)}">{escape(name)}</h3>\n<div class="cases">\n{"".join(figures)}</div>')
@@ -88,12 +89,14 @@ def _settings(about: Mapping[str, Any]) -> str:
     return f'<table class="settings">\n{"".join(lines)}\n</table>'
 
 
-def _table(lines: list[list[str]]) -> str:
+def html_table(lines: list[list[str]], linked: bool = False) -> str:
+    """A table of `tables`; its rows lead to their sections where they are `linked`."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in lines[0])
     rows = []
     for name, *cells in lines[1:]:
         found = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        rows.append(f'<tr><td><a href="#{slug(name)}">{escape(name)}</a></td>{found}</tr>')
+        label = f'<a href="#{slug(name)}">{escape(name)}</a>' if linked else escape(name)
+        rows.append(f"<tr><td>{label}</td>{found}</tr>")
     return f'<div class="wide"><table>\n<tr>{head}</tr>\n{"".join(rows)}\n</table></div>'
 
 
