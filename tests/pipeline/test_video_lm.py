@@ -51,6 +51,29 @@ def test_one_seed_gives_one_clip_whatever_the_batch(model: VideoLM) -> None:
     assert not np.array_equal(together[1:], model("a star", generator=[generator(3)]).frames)
 
 
+def test_the_best_of_several_is_one_of_them_whatever_the_batch(model: VideoLM) -> None:
+    prompts, seeds = [PROMPT, "a star"], [generator(1), generator(2)]
+    job = model.job(prompt=prompts, generator=seeds, best_of=3)
+    model.decode([job])
+    best, drawn = job.output("np").frames, [row.seed for row in job.rows]
+    assert len(best) == 2 and [drawn.index(row.seed) // 3 for row in job.kept] == [0, 1]
+    assert np.array_equal(best[1:], model("a star", generator=[generator(2)], best_of=3).frames)
+    together = model.batch(
+        [{"prompt": each, "generator": [generator(i)], "best_of": 3} for i, each in ((1, PROMPT), (2, "a star"))]
+    )
+    assert np.array_equal(best, np.concatenate([out.frames for out in together]))
+
+
+def test_what_is_streamed_is_drawn_once(model: VideoLM) -> None:
+    """Frames are shown before it is known which of several is best; where that is asked for they come at the end."""
+    parts = model.parts._replace(sampling=model.sampling.model_copy(update={"best_of": 2}))
+    often = VideoLM(parts)
+    streamed = np.stack([frame[0] for frame in often(PROMPT, stream=True, generator=generator(0))])
+    assert np.array_equal(streamed, often(PROMPT, best_of=1, generator=generator(0)).frames[0])
+    late = np.stack([frame[0] for frame in often(PROMPT, stream=True, best_of=2, generator=generator(0))])
+    assert np.array_equal(late, often(PROMPT, generator=generator(0)).frames[0])
+
+
 @pytest.mark.parametrize(
     ("inputs", "task"),
     [

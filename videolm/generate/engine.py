@@ -184,11 +184,11 @@ def rows_of(
     negative: TextInput | None = None,
     bare: Tensor | None = None,
 ) -> list[Row]:
-    """Rows to decode, of one plan.
+    """Rows to decode, of one plan; `sampling.best_of` for each of those given, one after another.
 
     Args:
         rows: (b, n) ids, of which only the prefix is read.
-        generators: one a row, which seeds it.
+        generators: one for each of `rows`; the first row of several is the one that there were without the others.
         text: what the rows are prompted with.
         negative: what guidance leads away from; by default no text. Read only when `guidance_scale` is not 1.
         bare: rows (b, n) whose prefix guidance leads away from, where that is not the same.
@@ -204,6 +204,7 @@ def rows_of(
         prefixes = [prefix(rows, index, text)]
         if guided:
             prefixes.append(prefix(rows if bare is None else bare, index, negative))
-        seed = int(torch.randint(2**62, (), generator=generator))
-        found.append(Row(prefixes, plan, sampling, seed))
+        for _ in range(sampling.best_of):
+            seed = int(torch.randint(2**62, (), generator=generator))
+            found.append(Row(prefixes, plan, sampling, seed))
     return found

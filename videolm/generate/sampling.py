@@ -26,6 +26,8 @@ class Sampling(Config):
     """Draw from the k likeliest only; 0: from all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Draw from the fewest likeliest that hold this much probability."""
+    best_of: Annotated[int, Field(ge=1, le=64)] = 1
+    """Rows drawn for each that is wanted, of which the likeliest is kept."""
 
 
 def generators(seed: int, count: int) -> list[torch.Generator]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from videolm.config import nearest
 from videolm.errors import UserError
+from videolm.generate.choice import likeliest
 from videolm.generate.row import Row
 from videolm.media import Audio, Video
 from videolm.media.clip import Pixels
@@ -76,6 +77,7 @@ class Options(TypedDict, total=False):
     temperature: float | None
     top_k: int | None
     top_p: float | None
+    best_of: int | None
     generator: torch.Generator | Sequence[torch.Generator] | None
     """One for each clip, or one that seeds them all."""
 
@@ -104,9 +106,9 @@ class Job:
     """The rows of one call, of one layout, and what they show as far as they are decoded.
 
     Args:
-        rows: as many for each of the inputs' clips and sounds, in their order.
+        rows: as many for each of the inputs' clips and sounds, in their order; `best_of` one after another for a clip.
         stages: of super-resolution, which clips go through at the end.
-        texts: (m, width) for each row, embeddings of its prompt's tokens, if it has one.
+        texts: (m, width) for each clip, embeddings of its prompt's tokens, if it has one.
     """
 
     def __init__(
@@ -120,10 +122,13 @@ class Job:
     ):
         self.parts, self.layout, self.inputs, self.rows = parts, layout, inputs, list(rows)
         self.stages = list(stages)
-        self._texts: Sequence[Tensor | None] = texts or [None] * len(self.rows)
+        self.count = len(self.rows) // self.rows[0].sampling.best_of
+        """Clips, or sounds, that come out."""
+        self._kept = self.rows if self.count == len(self.rows) else None
+        self._texts: Sequence[Tensor | None] = texts or [None] * self.count
         self._made: list[Pixels] = []
-        self._decoders = [parts.tokenizer.stream_decoder(LATENTS) for _ in self.rows]
-        """Of each row its own: with the size of a batch PyTorch's rounding changes."""
+        self._decoders = [parts.tokenizer.stream_decoder(LATENTS) for _ in range(self.count)]
+        """Of each clip its own: with the size of a batch PyTorch's rounding changes."""
         self._decoded = 0
 
     @property
@@ -138,9 +143,10 @@ class Job:
 
     @torch.inference_mode()
     def frames(self) -> Pixels | None:
-        """Frames (B, f, H, W, 3) that every row shows by now and that were not had before; None where none are."""
-        part = self.layout.variant.task.visual
-        if part is None:
+        """Frames (B, f, H, W, 3) that every row shows by now and that were not had before; None where none are, and of
+        the best of several rows before all are done."""
+        part, done = self.layout.variant.task.visual, all(row.done for row in self.rows)
+        if part is None or (self._kept is None and not done):
             return None
         ready = self._latents(part)
         found: list[Tensor] = []
@@ -148,7 +154,7 @@ class Job:
             codes = self._codes()[part.source][:, self._decoded : ready]
             found += _whole(decoder.push(own[None]) for decoder, own in zip(self._decoders, codes, strict=True))
             self._decoded = ready
-        if all(row.done for row in self.rows):
+        if done:
             found += _whole(decoder.finish() for decoder in self._decoders)
         if not found:
             return None
@@ -168,7 +174,7 @@ class Job:
             videos = [Video(np.ascontiguousarray(clip), fps) for clip in np.concatenate(self._made, 1)]
             videos = self._larger(videos) if self.stages else videos
         elif shown := next(iter(self.inputs.clips.values()), None):
-            videos = [Video(clip.frames[: variant.format.frames], fps) for clip in _repeated(shown, len(self.rows))]
+            videos = [Video(clip.frames[: variant.format.frames], fps) for clip in _repeated(shown, self.count)]
         sounds: list[Audio] = []
         if variant.task.audio is not None:
             assert self.parts.audio is not None  # or there were no layout
@@ -180,6 +186,13 @@ class Job:
         return VideoLMOutput.of(videos, sounds, self.of, fps, variant, to)
 
     @property
+    def kept(self) -> list[Row]:
+        """The row of each clip: of several the likeliest, once all are done."""
+        if self._kept is None:
+            self._kept = likeliest(self.parts.lm, self.rows, len(self.rows) // self.count)
+        return self._kept
+
+    @property
     def codes(self) -> Tensor:
         """(B, t, h, w) of the clips made, once every row is done."""
         assert self.layout.variant.task.visual is not None
@@ -188,20 +201,20 @@ class Job:
     def _larger(self, videos: Sequence[Video]) -> list[Video]:
         """Clips after the stages of super-resolution, each alone, which begin with the codes that were drawn."""
         larger, found = Upscaler(self.parts.tokenizer, self.stages), []
-        for video, row, text, codes in zip(videos, self.rows, self._texts, self.codes, strict=True):
+        for video, row, text, codes in zip(videos, self.kept, self._texts, self.codes, strict=True):
             generator = torch.Generator().manual_seed(row.seed)
             found.append(Video(np.stack(list(larger(video.frames, generator, text, codes))), video.fps))
         return found
 
     def _latents(self, part: Visual) -> int:
         """Latent frames whose codes are all known in every row."""
-        known = min(row.known for row in self.rows)
+        known = min(row.known for row in self.kept)
         spans = [span for span in self.layout.spans if span.source == part.source]
         each = spans[0].grid.h * spans[0].grid.w
         return sum(min(span.grid.t, max(0, known - span.start) // each) for span in spans)
 
     def _codes(self) -> dict[str, Tensor]:
-        return self.layout.codes(torch.tensor([row.ids for row in self.rows], device=self.parts.lm.device))
+        return self.layout.codes(torch.tensor([row.ids for row in self.kept], device=self.parts.lm.device))
 
     def _as_given(self, pixels: Pixels, start: int) -> Pixels:
         """The frames from `start` on, with the frames and pixels that were given as they were."""

@@ -139,7 +139,8 @@ class VideoLM:
         """Generate clips: a `VideoLMOutput`.
 
         Args:
-            stream: return a `FrameStream` at once, an iterator over frames as they are decoded.
+            stream: return a `FrameStream` at once, an iterator over frames as they are decoded; `best_of` is then 1
+                unless given.
             output_type: of frames: "np", "pt" or "pil".
             return_dict: False returns the tuple (frames,) instead, as in diffusers.
             callback_on_step_end: called with (self, ids drawn, ids to draw, {}).
@@ -159,6 +160,8 @@ class VideoLM:
             asked = check_names({"prompt": prompt, **options})
             out = run_chain(self.tasks, task, {**asked, **settings}, self)
             return out if return_dict else (out.frames,)
+        if stream and options.get("best_of") is None:
+            options["best_of"] = 1
         job = self.job(prompt=prompt, **options)
         steps = self.steps([job], callback_on_step_end)
         if stream:

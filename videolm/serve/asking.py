@@ -76,6 +76,7 @@ class VideoRequest(Config):
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=16)] | None = None
     mask: str | None = None
     """What to make anew of a video: LEFT,TOP,RIGHT,BOTTOM in shares of the picture; or a picture, as mask_reference."""
     scenes: tuple[Scene, ...] = ()

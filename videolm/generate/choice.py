@@ -1,0 +1,44 @@
+"""Best of several: of the rows drawn for one clip the likeliest is kept.
+
+What a model draws and holds unlikely itself is mostly what went wrong on the way: a code that does not fit, and those
+that had to follow it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from videolm.generate.row import Row
+from videolm.model.prefix_lm import PrefixLM
+
+
+@torch.inference_mode()
+def likelihoods(model: PrefixLM, rows: Sequence[Row]) -> Tensor:
+    """Log-likelihood in nats, (b,) float64, of all that was drawn in rows of one prefix, given that prefix and without
+    guidance or temperature: one pass over whole rows."""
+    plan, (prefix, *_) = rows[0].plan, rows[0].prefixes
+    ids = torch.tensor([row.ids for row in rows], device=model.device)
+    text, mask, start = prefix.text or (None, None, 0)
+    if text is not None:
+        text, mask = (given.expand(len(rows), *given.shape[1:]) for given in (text, mask))
+    hidden = model.hidden(ids, plan.positions.to(ids.device), plan.prefix, text, mask, start)
+    drawn = [out for out in plan.outputs if len(out.ids) > 1]
+    nats = [
+        model.head.score(hidden[:, out.start - 1 : out.stop - 1], ids[:, out.start : out.stop], counts).each
+        for out in drawn
+        for counts in [Counter({out.kind: out.stop - out.start})]
+    ]
+    return -torch.cat(nats, 1).double().sum(1)
+
+
+def likeliest(model: PrefixLM, rows: Sequence[Row], each: int) -> list[Row]:
+    """Of every `each` rows one after another, which share a prefix, the likeliest; the first of equals.
+
+    They are scored together and apart from all others, so that the choice is the same in any batch.
+    """
+    groups = [rows[start : start + each] for start in range(0, len(rows), each)]
+    return [group[int(likelihoods(model, group).argmax())] for group in groups]
