@@ -22,10 +22,11 @@ def likelihoods(model: PrefixLM, rows: Sequence[Row]) -> Tensor:
     guidance or temperature: one pass over whole rows."""
     plan, (prefix, *_) = rows[0].plan, rows[0].prefixes
     ids = torch.tensor([row.ids for row in rows], device=model.device)
-    text, mask, start = prefix.text or (None, None, 0)
-    if text is not None:
-        text, mask = (given.expand(len(rows), *given.shape[1:]) for given in (text, mask))
-    hidden = model.hidden(ids, plan.positions.to(ids.device), plan.prefix, text, mask, start)
+    told: tuple[Tensor, Tensor, int] | tuple[()] = ()
+    if prefix.text is not None:
+        text, mask, start = prefix.text
+        told = (text.expand(len(rows), -1, -1), mask.expand(len(rows), -1), start)
+    hidden = model.hidden(ids, plan.positions.to(ids.device), plan.prefix, *told)
     drawn = [out for out in plan.outputs if len(out.ids) > 1]
     nats = [
         model.head.score(hidden[:, out.start - 1 : out.stop - 1], ids[:, out.start : out.stop], counts).each
