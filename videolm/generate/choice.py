@@ -6,7 +6,6 @@ that had to follow it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -27,13 +26,12 @@ def likelihoods(model: PrefixLM, rows: Sequence[Row]) -> Tensor:
         text, mask, start = prefix.text
         told = (text.expand(len(rows), -1, -1), mask.expand(len(rows), -1), start)
     hidden = model.hidden(ids, plan.positions.to(ids.device), plan.prefix, *told)
-    drawn = [out for out in plan.outputs if len(out.ids) > 1]
-    nats = [
-        model.head.score(hidden[:, out.start - 1 : out.stop - 1], ids[:, out.start : out.stop], counts).each
-        for out in drawn
-        for counts in [Counter({out.kind: out.stop - out.start})]
-    ]
-    return -torch.cat(nats, 1).double().sum(1)
+    total = torch.zeros(len(rows), dtype=torch.float64, device=ids.device)
+    for kind, start, stop, choices in plan.outputs:
+        if len(choices) > 1:
+            scores = model.head.score(hidden[:, start - 1 : stop - 1], ids[:, start:stop], {kind: stop - start})
+            total -= scores.each.double().sum(1)
+    return total
 
 
 def likeliest(model: PrefixLM, rows: Sequence[Row], each: int) -> list[Row]:
