@@ -106,6 +106,13 @@ def test_a_stage_may_have_weights_of_its_own(layouts: list[Layout], data: TokenD
     assert shares(mixture, 200) == shares(Mixture(layouts, WEIGHTS, [data], **SETTINGS), 0)
 
 
+def test_a_stage_may_be_of_some_tasks_only(layouts: list[Layout], data: TokenData) -> None:
+    stage = Stage(steps=0.5, tasks={"text_to_video": 3.0}, only=("text_to_video", "frame_prediction"))
+    mixture = Mixture(layouts, WEIGHTS, [data], **SETTINGS, schedule=[stage])
+    assert shares(mixture, 0) == pytest.approx({"text_to_video": 0.75, "frame_prediction": 0.25, "text_to_image": 0})
+    assert shares(mixture, 200) == shares(Mixture(layouts, WEIGHTS, [data], **SETTINGS), 0)
+
+
 def test_batches_hold_equal_tokens_so_images_come_in_more_rows(mixture: Mixture, layouts: list[Layout]) -> None:
     sizes = {layout.variant.task.name: mixture.batch_size(layout) for layout in layouts}
     assert sizes["text_to_image"] > sizes["text_to_video"] >= 1

@@ -103,6 +103,8 @@ def test_a_section_may_start_from_a_preset(tmp_path: Path) -> None:
         ("shapesworld/tokenizer_tiny", {"evaluation_samples": "8"}, "evaluation_samples needs a language model"),
         ("shapesworld/tiny", {"lm_training.schedule": "[{steps: 0.7}, {steps: 0.4}]"}, "shares add up to over 1"),
         ("shapesworld/tiny", {"lm_training.schedule": "[{steps: 0.7, tasks: {text_to_vido: 1}}]"}, "unknown task"),
+        ("shapesworld/tiny", {"lm_training.schedule": "[{steps: 0.7, only: [text_to_vido]}]"}, "unknown task"),
+        ("shapesworld/tiny", {"lm_training.schedule": "[{steps: 0.7, only: [stylization]}]"}, "leaves no task"),
         ("shapesworld/tiny", {"data.tasks": "[text_to_video]"}, "no data set serves image_to_video"),
         ("shapesworld/tiny", {"replay_data": "{kind: shapesworld}"}, "name it with --from"),
         ("shapesworld/tiny", {"start": "nowhere"}, "the model folder nowhere does not exist"),

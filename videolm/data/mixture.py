@@ -29,6 +29,13 @@ class Stage(Config):
     """Share of its steps that make pictures; among pictures and among clips the weights hold."""
     tasks: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Weights of tasks in place of the recipe's."""
+    only: tuple[str, ...] = ()
+    """The tasks that it is of; the recipe's others wait. By default all."""
+
+    def weights(self, usual: Mapping[str, float]) -> dict[str, float]:
+        """Its weights of tasks, where the recipe's are `usual`."""
+        own = {**usual, **self.tasks}
+        return {name: weight if name in (self.only or own) else 0.0 for name, weight in own.items()}
 
 
 VIDEOPOET = (Stage(steps=0.25, images=0.9), Stage(steps=0.75, images=0.1))
@@ -92,7 +99,7 @@ class Mixture:
         end = 0.0
         for stage in schedule:
             end += stage.steps
-            self._stages.append((round(end * steps), self._shares({**weights, **stage.tasks}, stage.images)))
+            self._stages.append((round(end * steps), self._shares(stage.weights(weights), stage.images)))
         self._last = self._shares(weights, None)
 
     def _shares(self, weights: Mapping[str, float], images: float | None) -> NDArray[np.float64]:

@@ -156,7 +156,7 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         named = {**self.tasks, **self.lm_training.examples, **dict.fromkeys(self.lm_training.without_text, 1.0)}
-        named |= {name: 1.0 for stage in self.lm_training.schedule for name in stage.tasks}
+        named |= {name: 1.0 for stage in self.lm_training.schedule for name in (*stage.tasks, *stage.only)}
         for name in [*named, *(task for data in self._named.values() for task in data.tasks)]:
             if name not in self.known_tasks:
                 raise ValueError(f"unknown task '{name}'; {nearest(name, self.known_tasks)}")
@@ -183,6 +183,8 @@ class Recipe(Config):
             raise ValueError(
                 "the stages of lm_training.schedule are more than all steps: their shares add up to over 1"
             )
+        if self.weights and not all(any(stage.weights(self.weights).values()) for stage in self.lm_training.schedule):
+            raise ValueError("a stage of lm_training.schedule leaves no task: name one that the recipe trains")
         for name in self.weights:
             if not any(self.serves(each, name) for each in self._named):
                 raise ValueError(f"no data set serves {name}: add it to the tasks of one")
