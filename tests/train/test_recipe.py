@@ -105,6 +105,11 @@ def test_a_section_may_start_from_a_preset(tmp_path: Path) -> None:
         ("shapesworld/tiny", {"lm_training.schedule": "[{steps: 0.7, tasks: {text_to_vido: 1}}]"}, "unknown task"),
         ("shapesworld/tiny", {"lm_training.schedule": "[{steps: 0.7, only: [text_to_vido]}]"}, "unknown task"),
         ("shapesworld/tiny", {"lm_training.schedule": "[{steps: 0.7, only: [stylization]}]"}, "leaves no task"),
+        (
+            "shapesworld/tiny",
+            {"lm_training.schedule": "[{steps: 0.7, tasks: {stylization: 1}, only: [stylization]}]"},
+            "leaves no task",
+        ),
         ("shapesworld/tiny", {"data.tasks": "[text_to_video]"}, "no data set serves image_to_video"),
         ("shapesworld/tiny", {"replay_data": "{kind: shapesworld}"}, "name it with --from"),
         ("shapesworld/tiny", {"start": "nowhere"}, "the model folder nowhere does not exist"),

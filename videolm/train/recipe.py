@@ -183,7 +183,11 @@ class Recipe(Config):
             raise ValueError(
                 "the stages of lm_training.schedule are more than all steps: their shares add up to over 1"
             )
-        if self.weights and not all(any(stage.weights(self.weights).values()) for stage in self.lm_training.schedule):
+        trained = self.weights
+        if trained and not all(
+            any(weight for name, weight in stage.weights(trained).items() if name in trained)
+            for stage in self.lm_training.schedule
+        ):
             raise ValueError("a stage of lm_training.schedule leaves no task: name one that the recipe trains")
         for name in self.weights:
             if not any(self.serves(each, name) for each in self._named):
