@@ -421,7 +421,8 @@ def test_without_a_compiler_torch_decodes(
 def test_what_c_does_not_compute_is_said(build: Build) -> None:
     assert "float32 or bfloat16, not float64" in native.misfit(build())
     if native.library() is not None:
-        assert "hidden_size that is a multiple of" in native.misfit(build(hidden_size=24, num_heads=2).float())
+        assert "a hidden_size that is a multiple of" in native.misfit(build(hidden_size=20, num_heads=2).float())
+        assert "a head_dim that is a multiple of" in native.misfit(build(hidden_size=48, num_heads=4).float())
 
 
 @pytest.mark.parametrize("head", ["factorized", "flat"])

@@ -81,11 +81,19 @@ def look_or_break(path: Path, limits: Limits) -> tuple[str, str, bool]:
     return look(path, limits)
 
 
+@pytest.fixture
+def breaking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Checker]:
+    monkeypatch.setattr(uploads, "look", look_or_break)
+    made = Checker(LIMITS)
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize("name", ["crash", "hang"])
 def test_a_file_that_breaks_its_decoder_breaks_nothing_else(
-    checker: Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    breaking: Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(uploads, "look", look_or_break)
+    checker = breaking
     monkeypatch.setattr(uploads, "SECONDS", 3.0)
     good = film(tmp_path / "a.mp4")
 

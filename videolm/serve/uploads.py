@@ -6,6 +6,7 @@ import asyncio
 import resource
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from videolm.serve.processes import end_with_parent
 MEMORY = 4 * 2**30
 """Bytes of address space that looking at a file may take."""
 SECONDS = 10.0
-"""For one file."""
+"""For one file, by a process that has begun."""
+START_SECONDS = 120.0
+"""For a process to begin: what it imports takes a busy machine a while, which is not the file's fault."""
 
 
 class Checker:
@@ -26,10 +29,12 @@ class Checker:
 
     def __init__(self, limits: Limits):
         self._limits = limits
-        self._pool, self._turn = self._new(), asyncio.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+        self._turn = asyncio.Lock()
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def kind(self, path: Path, param: str) -> str:
         """ "image", "video" or "audio": what a file is. Raises `ApiError` for one that cannot be used."""
@@ -42,23 +47,27 @@ class Checker:
         return kind
 
     async def _look(self, path: Path, param: str, again: bool) -> tuple[str, str, bool]:
+        pool = self._pool = self._pool or _new()
+        run = partial(asyncio.get_running_loop().run_in_executor, pool)
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._pool, look, path, self._limits)
-            return await asyncio.wait_for(work, SECONDS)
+            # sending it `look` has the process import all that it needs, before the file's time begins
+            await asyncio.wait_for(run(callable, look), START_SECONDS)
+            return await asyncio.wait_for(run(look, path, self._limits), SECONDS)
         except (BrokenProcessPool, TimeoutError, MemoryError) as error:
-            for process in (self._pool._processes or {}).values():
+            for process in (pool._processes or {}).values():
                 process.kill()
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = self._new()
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
             if again and isinstance(error, BrokenProcessPool):  # it may have ended before
                 return await self._look(path, param, again=False)
             raise ApiError(422, "the file cannot be decoded", param=param, code="unreadable_file") from error
 
-    def _new(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin)
+
+def _new() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_limit)
 
 
-def _begin() -> None:
+def _limit() -> None:
     end_with_parent()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
