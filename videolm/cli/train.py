@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 OPEN = True
 
+LEFT_OUT = (
+    "not trained further, as the data are not known to have sound or structure: {tasks} "
+    "(--data.sound true, --data.depth_model DIR, or --replay_data '{{kind: shapesworld}}')"
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from videolm.train.recipe import recipe_names
@@ -54,6 +59,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     if args.export:
         _export(Run(recipe, resume=True), Path(args.export), args.json)
         return
+    if recipe.left_out and not rank():
+        say(LEFT_OUT.format(tasks=", ".join(recipe.left_out)))
     made = Run(recipe, args.resume).train()
     if rank():
         return

@@ -86,6 +86,10 @@ class DataSet(Config):
     tasks: tuple[str, ...] = ()
     """Tasks that learn from it; by default all."""
 
+    def gives(self, stream: str) -> bool:
+        """Whether its settings say that it has a stream of those that tasks ask for."""
+        return True
+
 
 class ClipData(DataSet):
     """What every data set of films, pictures and sounds has; each layout's own config adds to it."""
@@ -119,6 +123,9 @@ class ClipData(DataSet):
     def catalogue(self) -> Catalogue:
         """The clips of the data set, always in one order. Raises `UserError` for a layout that is not as it should
         be."""
+
+    def gives(self, stream: str) -> bool:
+        return {"audio": self.sound, "structure": bool(self.depth_model)}.get(stream, True)
 
     @property
     def listing(self) -> ClipData:

@@ -217,11 +217,11 @@ class Recipe(Config):
     def weights(self) -> dict[str, float]:
         """The share of every task that is trained: `tasks`, and with `replay` those that the model knew already.
 
-        Without `tasks` these alone.
+        Without `tasks` these alone. Of what the model knew, only what the data have.
         """
+        old = [name for name in self._known_before if any(self.serves(each, name) for each in self._named)]
         if self.base and not self.tasks:
-            return {} if self.lm is None else {task.name: 1.0 for task in self.base.tasks}
-        old = [task.name for task in self.base.tasks if task.name not in self.tasks] if self.base else []
+            return {} if self.lm is None else dict.fromkeys(old, 1.0)
         if not old or not self.replay:
             return self.tasks
         new = sum(self.tasks.values())
@@ -229,16 +229,31 @@ class Recipe(Config):
         return {name: (1 - self.replay) * weight / new for name, weight in self.tasks.items()} | kept
 
     @property
+    def left_out(self) -> list[str]:
+        """Tasks that the model to start from knew and that are not trained further: no data set has their streams."""
+        gone_on = self.lm is not None and (self.replay or not self.tasks)
+        return [name for name in self._known_before if name not in self.weights] if gone_on else []
+
+    @property
+    def _known_before(self) -> list[str]:
+        return [task.name for task in self.base.tasks if task.name not in self.tasks] if self.base else []
+
+    @property
     def _named(self) -> dict[str, DataConfig]:
         found = dict(self.data) if isinstance(self.data, dict) else {ONLY: self.data}
         return found if self.replay_data is None else {**found, REPLAY: self.replay_data}
 
     def serves(self, dataset: str, task: str) -> bool:
-        """Whether a task learns from a data set."""
-        if self.replay_data is not None and (dataset == REPLAY or task not in self.tasks):
-            return dataset == REPLAY and task not in self.tasks
-        chosen = self._named[dataset].tasks
-        return not chosen or task in chosen
+        """Whether a task learns from a data set: one that was named from each that does not name others, one that the
+        model knew where its streams are had too."""
+        data, named = self._named[dataset], task in self.tasks
+        if self.replay_data is not None and named == (dataset == REPLAY):
+            return False
+        if named or (data.tasks and task not in data.tasks):
+            return not data.tasks or task in data.tasks
+        others = (self.known_tasks[name] for name in self.tasks if self.serves(dataset, name))
+        asked = {stream for other in others for stream in other.sources}
+        return all(stream in asked or data.gives(stream) for stream in self.known_tasks[task].sources)
 
     def sources(self, dataset: str) -> tuple[str, ...]:
         """Token shards that are made of a data set."""
