@@ -2,7 +2,8 @@
 
 Run: python docs/gallery.py [--model DIR]
 
-Nothing is picked: each is the clip of seed 0. What is given is of scenes that the model was not trained on.
+Nothing is picked: each is the clip of seed 0. What is given is of scenes that the model was not trained on. Sounds are
+shown as their courses; a clip made with sound is there as an mp4 too.
 """
 
 import argparse
@@ -17,13 +18,13 @@ from videolm.evaluate.pictures import masked, waveform
 from videolm.evaluate.world import World, hidden_of
 from videolm.generate.sampling import generators
 from videolm.media import Audio, Image, Video, write_video
+from videolm.tasks import Visual
 
 GALLERY = Path(__file__).parent / "gallery"
 PROMPTS = {
     "star": "a small yellow star bounces on a brown background",
     "circle": "a large red circle moves right on a black background",
     "square": "a large purple square grows on a pink background",
-    "two": "a large blue circle moves left and a small orange cross stays still on a white background",
 }
 GIVEN = (
     "image_to_video",
@@ -32,6 +33,8 @@ GIVEN = (
     "outpainting_central",
     "stylization",
     "audio_to_video",
+    "video_to_audio",
+    "text_to_video_with_audio",
 )
 """Tasks that are shown with true inputs."""
 SCENE_SEED = 2000
@@ -65,24 +68,34 @@ def of_scene(model: VideoLM, name: str) -> list[Video]:
     motions = [world.source("video").scene(index).objects[0].motion for index in range(100)]
     index = motions.index("bounces") if "audio" in variant.task.sources else 0
     inputs = world.inputs(variant, [index])
-    made = model(task=name, **inputs, generator=generators(0, 1)).videos[0]
     print(f"{name}: {inputs['prompt'][0]}")
-    given = [shown(values[0], made) for key, values in inputs.items() if key != "prompt"]
+    out = model(task=name, **inputs, generator=generators(0, 1))
+    clip = out.videos[0]
+    given = [shown(values[0], clip) for key, values in inputs.items() if key != "prompt"]
     if (hidden := hidden_of(variant.task, variant.format)) is not None:
-        given = [masked(clip, hidden) for clip in given]
-    return [*given, made]
+        given = [masked(each, hidden) for each in given]
+    sounds = [course(sound, clip) for sound in out.sounds or ()]
+    if not any(isinstance(part, Visual) for part in variant.task.outputs):
+        return [*given, *sounds]
+    if sounds:
+        write_video(clip, GALLERY / f"{name}.mp4", audio=out.sounds[0], overwrite=True)
+    return [*given, clip, *sounds]
 
 
 def shown(given: Video | Image | Audio, made: Video) -> Video:
     """What was given as a clip as long and high as the one made; the frames that were not given are grey."""
     if isinstance(given, Audio):
-        frames = waveform(given).frames[:, :, :: waveform(given).width // made.width][:, :, : made.width]
-    else:
-        frames = given.pixels[None] if isinstance(given, Image) else given.frames
+        return course(given, made)
+    frames = given.pixels[None] if isinstance(given, Image) else given.frames
     rest = np.full((len(made) - len(frames), *made.frames.shape[1:]), 128, np.uint8)
-    return Video(
-        np.concatenate([frames, rest if not isinstance(given, Audio) else np.repeat(frames, len(rest), 0)]), made.fps
-    )
+    return Video(np.concatenate([frames, rest]), made.fps)
+
+
+def course(sound: Audio, clip: Video) -> Video:
+    """A sound's course beside a clip, as wide and long as it."""
+    drawn = waveform(sound).frames
+    columns = np.linspace(0, drawn.shape[2] - 1, clip.width).astype(int)
+    return Video(np.repeat(drawn[:, :, columns], len(clip), 0), clip.fps)
 
 
 def write(name: str, clips: Sequence[Video]) -> None:

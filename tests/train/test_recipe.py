@@ -16,7 +16,7 @@ from videolm.data.shards import Shard
 from videolm.errors import UserError
 from videolm.media import Video, write_video
 from videolm.pipeline import VideoLM
-from videolm.pipeline.folder import find_tokenizer
+from videolm.pipeline.folder import SHIPPED, find_tokenizer
 from videolm.shapes import Format
 from videolm.tokenizers.video.magvit import Magvit, MagvitConfig
 from videolm.train.recipe import Recipe, load_recipe, recipe_names
@@ -120,6 +120,38 @@ def test_mistakes_are_named(name: str, overrides: dict[str, str], message: str) 
     with pytest.raises(UserError, match=message) as error:
         load_recipe(name, overrides)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="no model ships with this checkout")
+@pytest.mark.parametrize(
+    ("changes", "left"),
+    [
+        ({"data.path": "clips"}, {"audio", "structure"}),
+        ({"data.path": "clips", "data.sound": "true"}, {"structure"}),
+        ({"data.path": "clips", "tasks": "{video_to_audio: 1}"}, {"structure"}),
+        ({"data.path": "clips", "data.sound": "true", "data.depth_model": "depth"}, set()),
+        ({"data.path": "clips", "tasks": "{text_to_video: 1}", "replay_data": "{kind: shapesworld}"}, set()),
+        ({"data": "{kind: shapesworld}"}, set()),
+        ({"data.path": "clips", "tasks": "{text_to_video: 1}", "replay": "0"}, {"all"}),
+    ],
+)
+def test_what_a_model_knew_goes_on_where_the_data_have_it(changes: dict[str, str], left: set[str]) -> None:
+    """Clips of one's own need neither sound nor depth for a model that knows tasks of both."""
+    recipe = load_recipe("finetune", {"start": "shipped", **changes})
+    assert recipe.base is not None
+    old = {task.name: set(task.sources) for task in recipe.base.tasks if task.name not in recipe.tasks}
+    out = {name for name, streams in old.items() if streams & left or "all" in left}
+    assert set(recipe.weights) == (set(old) - out) | set(recipe.tasks)
+    assert recipe.left_out == ([] if "all" in left else [name for name in old if name in out])
+
+
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="no model ships with this checkout")
+def test_what_a_recipe_samples_with_stands_before_what_its_model_does(tmp_path: Path) -> None:
+    path = tmp_path / "on.yaml"
+    path.write_text("base: finetune\ndata: {kind: shapesworld}\nstart: shipped\nsampling: {top_k: 7}\n")
+    usual = VideoLM.from_pretrained().sampling
+    assert load_recipe(str(path)).sampling == usual.model_copy(update={"top_k": 7})
+    assert load_recipe(str(path), {"sampling.top_k": "8"}).sampling.top_k == 8
 
 
 def tiny(out: Path, **changes: str) -> Recipe:

@@ -315,7 +315,7 @@ def load_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe
         for key in changes:
             if key.partition(".")[0] in brought.keys() - {"sampling"}:
                 raise UserError(f"{key} comes with the model that training goes on from: leave it out")
-        data |= brought
+        data |= {**brought, "sampling": {**brought["sampling"], **data.get("sampling", {})}}
         if not (changes.get("tasks") or data.get("tasks")) and (
             data.get("super_resolution") or changes.get("super_resolution")
         ):
