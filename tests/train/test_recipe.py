@@ -75,9 +75,11 @@ def test_a_file_may_start_from_another_recipe(tmp_path: Path) -> None:
 
 
 def test_a_section_may_start_from_a_preset(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
+    whole, path = tmp_path / "whole.yaml", tmp_path / "mine.yaml"
+    whole.write_text("base: shapesworld/tiny\ntokenizer: magvit_v2_small\n")
     path.write_text("base: shapesworld/tiny\ntokenizer: {base: magvit_v2_small, quantizer: {bits: 18}}\n")
-    small = load_recipe("shapesworld/small").tokenizer
+    small = load_recipe(str(whole)).tokenizer
+    assert small is not None
     quantizer = small.quantizer.model_copy(update={"bits": 18})
     assert load_recipe(str(path)).tokenizer == small.model_copy(update={"quantizer": quantizer})
 
