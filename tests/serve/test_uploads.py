@@ -93,18 +93,17 @@ def breaking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Checker]:
 def test_a_file_that_breaks_its_decoder_breaks_nothing_else(
     breaking: Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    checker = breaking
     monkeypatch.setattr(uploads, "SECONDS", 3.0)
     good = film(tmp_path / "a.mp4")
 
     async def run() -> None:
-        assert await checker.kind(good, "video") == "video"
+        assert await breaking.kind(good, "video") == "video"
         bad, beside = await asyncio.gather(
-            checker.kind(tmp_path / name, "input_reference"), checker.kind(good, "video"), return_exceptions=True
+            breaking.kind(tmp_path / name, "input_reference"), breaking.kind(good, "video"), return_exceptions=True
         )
         assert isinstance(bad, ApiError) and (bad.status, bad.param) == (422, "input_reference")
         assert beside == "video"
-        assert await checker.kind(good, "video") == "video"
+        assert await breaking.kind(good, "video") == "video"
 
     asyncio.run(run())
 
