@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from videolm import shapesworld
 from videolm.cli.main import main
+from videolm.media import Video, write_video
+from videolm.pipeline.folder import SHIPPED
 
 FEW = ["--data.clips", "10", "--data.validation_clips", "3", "--part", "3", "--tokenizer_training.steps", "1"]
 
@@ -43,6 +46,19 @@ def test_a_recipe_is_prepared_and_then_trained_without_its_media(
     assert main(["train", "shapesworld/tiny", "--out", str(alone), *FEW, "--resume"]) == 0
 
 
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="no model ships with this checkout")
+def test_tasks_that_the_clips_cannot_teach_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before hours of work, not after them."""
+    (tmp_path / "clips").mkdir()
+    for index in range(2):
+        clip = Video(shapesworld.render(shapesworld.draw_scene(5, index), 17, (64, 64)), 8.0)
+        write_video(clip, tmp_path / "clips" / f"{index}.mp4")
+    words = ["prepare", "finetune", "--from", "shipped", "--data.path", str(tmp_path / "clips")]
+    assert main([*words, "--out", str(tmp_path / "run"), "--data.views", "2", "--data.validation_share", "0.5"]) == 0
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "not trained further" in line]
+    assert "video_to_audio" in said and "stylization" in said and "text_to_video," not in said
+
+
 def test_processes_by_hand_share_the_work(alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = ["--tokenizer", f"{{pretrained: {alone / 'video_tokenizer'}}}"]
     command = [
@@ -74,7 +90,10 @@ def test_workers_of_datatrove_share_the_work(alone: Path, tmp_path: Path) -> Non
 
 LITTLE_ROOM = """
 import resource, sys
+from videolm import shapesworld
 from videolm.cli.main import main
+from videolm.media import Video, write_video
+from videolm.pipeline.folder import SHIPPED
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 sys.exit(main(sys.argv[1:]))
 """

@@ -17,7 +17,7 @@ import argparse
 
 from videolm.cli.arguments import add_workers, place
 from videolm.cli.output import emit, say
-from videolm.cli.train import overrides
+from videolm.cli.train import overrides, say_left_out
 
 OPEN = True
 
@@ -41,7 +41,10 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     start = {} if args.start is None else {"start": args.start}
     changes = {**overrides(rest), **start}
     rank, world = place(args)
-    work = Run(load_recipe(args.recipe, changes), resume=None)
+    recipe = load_recipe(args.recipe, changes)
+    if not rank:
+        say_left_out(recipe)
+    work = Run(recipe, resume=None)
     if args.slurm or args.workers > 1:
         from videolm.train.executor import prepare_with_workers
 

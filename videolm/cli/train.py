@@ -22,6 +22,7 @@ from videolm.config import dump_yaml
 from videolm.errors import UserError
 
 if TYPE_CHECKING:
+    from videolm.train.recipe import Recipe
     from videolm.train.run import Run
 
 OPEN = True
@@ -59,8 +60,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     if args.export:
         _export(Run(recipe, resume=True), Path(args.export), args.json)
         return
-    if recipe.left_out and not rank():
-        say(LEFT_OUT.format(tasks=", ".join(recipe.left_out)))
+    if not rank():
+        say_left_out(recipe)
     made = Run(recipe, args.resume).train()
     if rank():
         return
@@ -77,6 +78,12 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
         emit({"model": str(made), "scores": scores})
     else:
         say(told)
+
+
+def say_left_out(recipe: Recipe) -> None:
+    """Say which of a start model's tasks the recipe leaves out, and what would keep them."""
+    if recipe.left_out:
+        say(LEFT_OUT.format(tasks=", ".join(recipe.left_out)))
 
 
 def _export(run: Run, folder: Path, as_json: bool) -> None:
