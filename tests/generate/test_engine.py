@@ -210,6 +210,23 @@ def test_audio_and_special_positions_are_drawn_over_their_own_ids() -> None:
         assert seen <= set(out.ids) and len(seen) > 0.8 * len(out.ids)
 
 
+def test_sounds_have_a_temperature_of_their_own(wide: Callable[..., PrefixLM], given: dict[str, Any]) -> None:
+    """Frames are drawn as without it, sounds as at that temperature: of the likeliest ids given the same frames."""
+    model, frames, sounds = wide(), slice(12, 50), slice(52, 69)
+
+    def run(seed: int = 0, **settings: float) -> Tensor:
+        rows = rows_of(LONG, sampling=Sampling(**settings), generators=seeded(5, seed), **given)
+        return decode(model, rows, Decoding())
+
+    hot = run(temperature=1.5)
+    cold = run(temperature=1.5, audio_temperature=0)
+    assert torch.equal(cold[:, frames], hot[:, frames]) and not torch.equal(cold[:, sounds], hot[:, sounds])
+    assert torch.equal(run(temperature=1.5, audio_temperature=1.5), hot)
+    sure = run(temperature=0)
+    assert torch.equal(run(temperature=0, audio_temperature=1.5)[:, frames], sure[:, frames])
+    assert not torch.equal(run(temperature=0, audio_temperature=1.5), sure)
+
+
 def test_what_a_decoder_cannot_hold_is_refused(build: Build, rows: Tensor, plan: Plan) -> None:
     half = plan._replace(outputs=(Output("visual", plan.prefix, len(plan.positions), range(32, 50)),))
     with pytest.raises(ValueError, match="may hold only part of the visual ids"):
@@ -319,8 +336,9 @@ def given() -> dict[str, Any]:
         Sampling(temperature=1.5, top_k=7),
         Sampling(temperature=2, top_p=0.8, guidance_scale=2.5),
         Sampling(temperature=0, guidance_scale=3),
+        Sampling(temperature=1.5, audio_temperature=0, guidance_scale=3),
     ],
-    ids=["greedy", "hot", "top-k", "top-p, guided", "greedy, guided"],
+    ids=["greedy", "hot", "top-k", "top-p, guided", "greedy, guided", "sure of sounds"],
 )
 def test_a_step_in_c_draws_what_torch_draws(
     wide: Callable[..., PrefixLM], given: dict[str, Any], architecture: dict[str, Any], sampling: Sampling

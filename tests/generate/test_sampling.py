@@ -144,6 +144,7 @@ def test_extreme_logits_still_give_a_legal_choice(scale: float) -> None:
         ({"top_p": 0}, "top_p"),
         ({"top_p": 1.5}, "top_p"),
         ({"temperature": -1}, "temperature"),
+        ({"audio_temperature": -1}, "audio_temperature"),
         ({"top_k": -1}, "top_k"),
         ({"temprature": 1}, "did you mean 'temperature'"),
     ],
@@ -151,3 +152,15 @@ def test_extreme_logits_still_give_a_legal_choice(scale: float) -> None:
 def test_settings_out_of_range(settings: dict[str, float], said: str) -> None:
     with pytest.raises(UserError, match=said):
         parse(Sampling, settings)
+    with pytest.raises(UserError, match=said):
+        Sampling().with_changes(settings)
+
+
+def test_a_temperature_that_is_asked_for_is_that_of_sounds_too() -> None:
+    """Whoever writes `--temperature 0` has a sound to hear the change in."""
+    own = Sampling(temperature=0.85, audio_temperature=0.4)
+    assert [own.of(kind).temperature for kind in ("visual", "special", "audio0", "audio3")] == [0.85, 0.85, 0.4, 0.4]
+    assert own.with_changes({"top_k": 5}).audio_temperature == 0.4
+    assert own.with_changes({"temperature": 1.0}).of("audio0").temperature == 1
+    both = own.with_changes({"temperature": 1.0, "audio_temperature": 0.2})
+    assert (both.of("visual").temperature, both.of("audio0").temperature) == (1, 0.2)

@@ -268,11 +268,26 @@ def test_decoder_training_leaves_the_codes_and_is_gone_on_with(tmp_path: Path) -
     assert torch.equal(again.decode(codes), trained.decode(codes))
 
 
-def test_the_decoder_of_a_trained_tokenizer_learns_on_clips_of_two_sizes(tiny_model: Path, tmp_path: Path) -> None:
+def test_only_the_decoders_own_stage_has_its_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, list[int]] = {}
+
+    def watch(tokenizer: Any, data: Any, validation: Any, config: Any, *args: Any, **rest: Any) -> None:
+        seen[config.trains] = [source[0].media.height for source in data]
+
+    monkeypatch.setattr("videolm.train.run.train_tokenizer", watch)
+    sizes = {"decoder_formats": "[[17, 32, 32], [17, 64, 64]]", "decoder_training.steps": "2"}
+    Run(tiny(tmp_path / "run", **sizes)).tokenizer()
+    assert seen == {"tokenizer": [32], "decoder": [32, 64]}
+
+
+@pytest.mark.parametrize("sizes", ["tokenizer_formats", "decoder_formats"])
+def test_the_decoder_of_a_trained_tokenizer_learns_on_clips_of_two_sizes(
+    sizes: str, tiny_model: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
         f"summary: a decoder\nout: {tmp_path}/run\ntokenizer: {{pretrained: {tiny_model}}}\nformats: [[17, 32, 32]]\n"
-        "data: {kind: shapesworld, clips: 8, validation_clips: 4}\ntokenizer_formats: [[17, 32, 32], [17, 64, 64]]\n"
+        f"data: {{kind: shapesworld, clips: 8, validation_clips: 4}}\n{sizes}: [[17, 32, 32], [17, 64, 64]]\n"
         "decoder_training: {steps: 2, batch: 4, validate_every: 2, validation_clips: 2}\n"
     )
     run = Run(load_recipe(str(path)))

@@ -16,7 +16,16 @@ from videolm.generate.engine import Decoding
 DECODING = ("engine", "precision", "window", "rows", "compiled")
 """Settings of `Decoding` that commands take."""
 
-SAMPLING = ("negative_prompt", "guidance_scale", "guide_by", "temperature", "top_k", "top_p", "best_of")
+SAMPLING = (
+    "negative_prompt",
+    "guidance_scale",
+    "guide_by",
+    "temperature",
+    "audio_temperature",
+    "top_k",
+    "top_p",
+    "best_of",
+)
 
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 """Where `torchrun` and `srun` say which process this is, of how many."""
@@ -45,6 +54,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guidance-scale", metavar="G", type=float, help="1: as trained; more: closer to the prompt")
     parser.add_argument("--guide-by", choices=("text", "all"), help="closer to the prompt, or to all that is given")
     parser.add_argument("--temperature", metavar="T", type=float, help="0: always the likeliest id")
+    parser.add_argument("--audio-temperature", metavar="T", type=float, help="of sounds, if not the same")
     parser.add_argument("--top-k", metavar="K", type=int, help="draw from the K likeliest ids; 0: from all")
     parser.add_argument("--top-p", metavar="P", type=float, help="draw from the likeliest ids with this probability")
     parser.add_argument("--best-of", metavar="N", type=int, help="draw N for each clip and keep the likeliest")

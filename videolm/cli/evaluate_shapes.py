@@ -16,7 +16,6 @@ from pathlib import Path
 
 from videolm.cli.arguments import DECODING, add_decoding, add_force, add_model, check_counts, decoding_of
 from videolm.cli.output import emit, say, table
-from videolm.config import parse
 from videolm.errors import UserError
 from videolm.evaluate.report import PAGE, write_report
 from videolm.evaluate.shapes import BATCH, SEED
@@ -67,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     folder = model_folder(args.model)
     model = VideoLM.from_pretrained(folder, decoding=decoding_of(args))
     changed = {name: getattr(args, name) for name in Sampling.model_fields if getattr(args, name) is not None}
-    model.sampling = parse(Sampling, model.sampling.model_dump(), changed)
+    model.sampling = model.sampling.with_changes(changed)
     found = evaluate_shapes(
         model,
         args.samples,

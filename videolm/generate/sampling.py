@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from videolm.config import Config
+from videolm.config import Config, parse
 from videolm.errors import UserError
 
 
@@ -22,12 +23,34 @@ class Sampling(Config):
     trained with `condition_dropout`."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
     """0: always the likeliest id."""
+    audio_temperature: Annotated[float, Field(ge=0)] | None = None
+    """Of a sound's ids, where it is not the same: what is heard is mostly settled, where an object stands is not."""
     top_k: Annotated[int, Field(ge=0)] = 0
     """Draw from the k likeliest only; 0: from all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Draw from the fewest likeliest that hold this much probability."""
     best_of: Annotated[int, Field(ge=1, le=64)] = 1
     """Rows drawn for each that is wanted, of which the likeliest is kept."""
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Sampling:
+        """These settings with others in their place; a temperature alone is that of sounds too.
+
+        Raises `UserError` for unknown names and wrong values.
+
+        >>> sampling = Sampling(temperature=1, audio_temperature=0.5)
+        >>> sampling.with_changes({"top_k": 5}).of("audio0").temperature
+        0.5
+        >>> sampling.with_changes({"temperature": 2}).of("audio0").temperature
+        2.0
+        """
+        both = {"audio_temperature": None} if changes.get("temperature") is not None else {}
+        return parse(Sampling, self.model_dump(), {**both, **changes})
+
+    def of(self, kind: str) -> Sampling:
+        """The settings for ids of a kind of `Span`."""
+        if not kind.startswith("audio") or self.audio_temperature is None:
+            return self
+        return self.model_copy(update={"temperature": self.audio_temperature, "audio_temperature": None})
 
 
 def generators(seed: int, count: int) -> list[torch.Generator]:

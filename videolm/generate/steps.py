@@ -86,7 +86,7 @@ class TorchSteps:
         for n, feed in enumerate(feeds):
             own = [(n, at) for at, of in enumerate(feed.kinds) if of == kind]
             if own:
-                asked[feed.sampling, len(feed.slots)] += own
+                asked[feed.sampling.of(kind), len(feed.slots)] += own
         head, chosen, offset = self.model.head, list[Tensor](), 0
         count = head.choices(kind)
         noises = {

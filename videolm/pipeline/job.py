@@ -75,6 +75,7 @@ class Options(TypedDict, total=False):
     """This and the next ones: see `Sampling`; by default the model's own."""
     guide_by: Literal["text", "all"] | None
     temperature: float | None
+    audio_temperature: float | None
     top_k: int | None
     top_p: float | None
     best_of: int | None

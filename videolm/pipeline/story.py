@@ -33,7 +33,7 @@ FADE = 0.02
 """Seconds over which sound that goes on passes from where it was to where it is made to be."""
 KEPT = (
     *("negative_prompt", "negative_prompt_embeds", "guidance_scale", "guide_by"),
-    *("temperature", "top_k", "top_p", "best_of", "generator"),
+    *("temperature", "audio_temperature", "top_k", "top_p", "best_of", "generator"),
 )
 """Options of every call; the others are of the first one."""
 

@@ -252,7 +252,7 @@ class VideoLM:
         )
         layout = self.layout(inputs.fitting(variant))
         changes = {name: asked[name] for name in Sampling.model_fields if name in asked}
-        sampling = parse(Sampling, self.sampling.model_dump(), changes)
+        sampling = self.sampling.with_changes(changes)
         count = wanted * each
         streams: dict[str, Tensor] = {}
         for part in layout.variant.inputs:

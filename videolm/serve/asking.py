@@ -74,6 +74,7 @@ class VideoRequest(Config):
     """One of the model's tasks, or several, A+B; by default the one that what is given calls for."""
     guide_by: Literal["text", "all"] | None = None
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    audio_temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     best_of: Annotated[int, Field(ge=1, le=16)] | None = None

@@ -128,6 +128,8 @@ class Recipe(Config):
     decoder_training: DecoderTraining | None = None
     """A last stage in which the codes stay what they are and the tokenizer's decoder learns alone; of a trained
     tokenizer it is the only one."""
+    decoder_formats: tuple[Format, ...] = ()
+    """Sizes of the clips in it, where they are not the tokenizer's: those that super-resolution makes too."""
     audio_tokenizer: AudioTokenizerConfig | None = None
     """The codec of sound, where one is wanted."""
     audio_data: DataConfig | None = None

@@ -252,7 +252,8 @@ class Run:
     def _train_tokenizer(self, tokenizer: VideoTokenizer, config: DecoderTraining, done: Path) -> None:
         recipe, work = self.recipe, self.folder / f"{config.trains}_training"
         streams = ("image",) if config.trains == "image_tokenizer" else recipe.tokenizer_streams
-        shapes = recipe.tokenizer_formats or recipe.formats[:1]
+        own = recipe.decoder_formats if config.trains == "decoder" else ()
+        shapes = own or recipe.tokenizer_formats or recipe.formats[:1]
         train_tokenizer(
             tokenizer,
             [self._sources(streams, "train", recipe.tokenizer_data, shape) for shape in shapes],

@@ -300,11 +300,12 @@ class NativeSteps:
                 cos, sin = self._rotary[slot]
                 groups.append(Group(slot, len(ids), len(feed.ids), feed.place, cos.data_ptr(), sin.data_ptr()))
                 ids += feed.ids
-            away, sampling = first + len(feed.ids), feed.sampling
+            away = first + len(feed.ids)
             for at, kind in enumerate(feed.kinds):
                 if kind is None:
                     continue
                 asked.append((n, at))
+                sampling = feed.sampling.of(kind)
                 draws.append(
                     Draw(
                         first + at,
