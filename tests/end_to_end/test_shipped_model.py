@@ -76,7 +76,7 @@ def test_reconstructions_are_read_right(model: VideoLM) -> None:
 
 
 def test_super_resolution_is_nearer_to_the_large_clips_than_interpolation(model: VideoLM) -> None:
-    """From the codes of true small clips it goes a quarter of the way to what the codes of the large clips show.
+    """From the codes of true small clips it goes half of the way to what the codes of the large clips show.
 
     Of clips whose large codes show more than interpolation does: of fast ones they show less.
     """
@@ -84,9 +84,9 @@ def test_super_resolution_is_nearer_to_the_large_clips_than_interpolation(model:
     errors = {name: psnr(clips, compared.clips["true"]) for name, clips in compared.clips.items()}
     more = errors["ceiling"] > errors["bicubic"]
     gap, gain = ((errors[name] - errors["bicubic"])[more].mean() for name in ("ceiling", "ours"))
-    assert more.sum() >= 4 and gain > gap / 4
+    assert more.sum() >= 4 and gain > gap / 2
     scores = compared.scores
-    assert scores["ours"]["shape"] >= 0.8  # interpolated ones have more (its card): the stage was trained too shortly
+    assert scores["ours"]["shape"] >= scores["bicubic"]["shape"]
     assert scores["ours"]["sharpness"] > 2 * scores["bicubic"]["sharpness"]
 
 
