@@ -43,6 +43,29 @@ def test_its_card_states_the_scores_that_were_measured() -> None:
     assert rows["text_to_video"].samples >= 256
 
 
+def test_the_readme_has_the_figures_of_its_card() -> None:
+    found = read_scores(SHIPPED / "scores.json")
+    assert found is not None
+    measured = {name: row.measures for name, row in found[1].items()}
+    readme = (SHIPPED.parents[2] / "README.md").read_text()
+    for name, measure in (
+        ("text_to_video", "all_right"),
+        ("text_to_video, held out", "all_right"),
+        ("text_to_video, two objects", "all_right"),
+        ("image_to_video", "all_right"),
+        ("frame_prediction, 9 frames given", "all_right"),
+        ("inpainting_central", "all_right"),
+        ("stylization, 1 frame given", "all_right"),
+        ("stylization, 0 frames given", "style"),
+        ("audio_to_video", "all_right"),
+        ("video_to_audio", "pitch"),
+        ("video_to_audio", "bursts"),
+        ("story", "prompts"),
+        ("ours, of true", "all_right"),
+    ):
+        assert f" {measured[name][measure].mean:.1%}" in readme, (name, measure)
+
+
 def test_the_recipe_on_its_card_is_the_one_it_has(model: VideoLM) -> None:
     recipe = load_recipe("shapesworld/small")
     assert model.tokenizer.config == recipe.tokenizer
