@@ -91,6 +91,7 @@ def test_tasks_by_name_by_what_is_given_and_one_after_the_other(outline: Outline
         ({"seed": 1.5}, "seed"),
         ({"top_p": 2}, "top_p"),
         ({"temperature": float("inf")}, "temperature"),
+        ({"audio_temperature": -0.1}, "audio_temperature"),
         ({"prompt": 5}, "prompt"),
         ({"prompt": ["x"]}, "prompt"),
         ({"prompt": "x" * 2001}, "prompt"),
