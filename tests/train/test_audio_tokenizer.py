@@ -56,7 +56,7 @@ def trained(
 
 
 def test_it_learns(tmp_path: Path) -> None:
-    tokenizer, values = trained(tmp_path, 110, minutes=5)
+    tokenizer, values = trained(tmp_path, 140, minutes=5)
     assert values["snr"] > 8
     held = draw_sounds(sounds("validation"), tokenizer, np.random.default_rng(0), 8, 1.0)
     with torch.inference_mode():
