@@ -12,20 +12,12 @@ from videolm.config import parse
 from videolm.errors import UserError
 from videolm.files import check_writable
 from videolm.generate.engine import Decoding
+from videolm.generate.sampling import Sampling
 
 DECODING = ("engine", "precision", "window", "rows", "compiled")
 """Settings of `Decoding` that commands take."""
 
-SAMPLING = (
-    "negative_prompt",
-    "guidance_scale",
-    "guide_by",
-    "temperature",
-    "audio_temperature",
-    "top_k",
-    "top_p",
-    "best_of",
-)
+SAMPLING = ("negative_prompt", *Sampling.model_fields)
 
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 """Where `torchrun` and `srun` say which process this is, of how many."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from videolm.errors import UserError
+from videolm.generate.sampling import Sampling
 from videolm.media import Audio, Image, Video, read_audio
 from videolm.metrics import mean_colour, sharpness
 from videolm.pipeline.job import Options, Prompt, listed
@@ -31,10 +32,7 @@ if TYPE_CHECKING:
 
 FADE = 0.02
 """Seconds over which sound that goes on passes from where it was to where it is made to be."""
-KEPT = (
-    *("negative_prompt", "negative_prompt_embeds", "guidance_scale", "guide_by"),
-    *("temperature", "audio_temperature", "top_k", "top_p", "best_of", "generator"),
-)
+KEPT = ("negative_prompt", "negative_prompt_embeds", *Sampling.model_fields, "generator")
 """Options of every call; the others are of the first one."""
 
 
